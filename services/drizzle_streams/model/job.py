@@ -1,0 +1,76 @@
+"""What a job is to the machines: stages, partitions, intervals; never records or functions.
+
+The user's program travels beside the `JobSpec` as opaque bytes, so that core can plan,
+schedule and recover without importing a data library (design law 8).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from drizzle_streams.model.ids import JobId, StageId, StreamId
+
+
+class Scheduling(StrEnum):
+    """Who decides when a task starts (Drizzle, section 3; figure 5b compares the three)."""
+
+    GROUP = "group"
+    PRESCHEDULED = "prescheduled"
+    BARRIER = "barrier"
+
+
+@dataclass(frozen=True, slots=True)
+class StageSpec:
+    """One stage: tasks of the same program, cut from the next stage by a shuffle.
+
+    A stage with a `stream` reads that stream, one partition per stream partition;
+    otherwise `inputs` names the stages whose blocks it awaits, all partitions of each.
+    """
+
+    stage: StageId
+    partitions: int
+    inputs: tuple[StageId, ...] = ()
+    stream: StreamId | None = None
+    stateful: bool = False
+    writes_output: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """A job as the coordinator plans it. Units are in the names.
+
+    `partitions` of a stage that reads a stream is 0 until the coordinator has laid
+    the stream out over its sources (`with_stream_partitions`).
+    """
+
+    job: JobId
+    stages: tuple[StageSpec, ...]
+    batch_interval_ms: float = 50.0
+    scheduling: Scheduling = Scheduling.GROUP
+    group_size: int = 20
+    checkpoint_interval_ms: float = 1000.0
+    key_groups: int = 1024
+    start_from: str = "earliest"
+
+    def stage(self, stage: StageId) -> StageSpec:
+        """The stage with that id; ids are dense, in topological order."""
+        return self.stages[stage]
+
+    def downstream(self, stage: StageId) -> tuple[StageSpec, ...]:
+        """The stages that await blocks of `stage`."""
+        return tuple(s for s in self.stages if stage in s.inputs)
+
+    def streams(self) -> tuple[StreamId, ...]:
+        """The streams read, in stage order, each once."""
+        found = (s.stream for s in self.stages if s.stream is not None)
+        return tuple(dict.fromkeys(found))
+
+
+def key_group_range(partition: int, partitions: int, key_groups: int) -> tuple[int, int]:
+    """The half-open range of key groups that a partition owns (Flink's assignment).
+
+    Ranges are contiguous, cover all key groups and differ in length by at most one,
+    so a partition can be split or merged without hashing any key again.
+    """
+    return (partition * key_groups // partitions, (partition + 1) * key_groups // partitions)

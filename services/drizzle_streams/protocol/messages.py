@@ -1,0 +1,397 @@
+"""Every message between services: frozen values, a closed union, one codec.
+
+Rules (design law 3): a message names (job, generation) and whatever of group, batch, stage
+and partition applies; older generations are refused; applying a message twice is harmless.
+Ranges, not lists: a message's size does not grow with the group (Drizzle, section 3.1).
+Payloads (records, blocks) never stand in a message: the driver attaches them beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from drizzle_streams.model.bounds import Bounds
+from drizzle_streams.model.ids import (
+    BatchId,
+    Generation,
+    GroupId,
+    JobId,
+    NodeId,
+    PartitionId,
+    SourceId,
+    StageId,
+    WorkerId,
+)
+from drizzle_streams.model.job import JobSpec
+from drizzle_streams.model.placement import Placement, StreamLayout
+from drizzle_streams.model.snapshot import SnapshotRef
+from drizzle_streams.model.task import TaskError
+
+# --- values inside messages ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Batches first..last (inclusive) of some partitions of a stage are done."""
+
+    stage: StageId
+    partitions: tuple[PartitionId, ...]
+    first: BatchId
+    last: BatchId
+
+
+@dataclass(frozen=True, slots=True)
+class JobHolding:
+    """What a worker holds of a job: `done[i].last` is the version it stands at."""
+
+    job: JobId
+    generation: Generation
+    done: tuple[Done, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceHolding:
+    """How far a source has sealed a job's batches (the last sealed batch)."""
+
+    job: JobId
+    sealed: BatchId
+
+
+@dataclass(frozen=True, slots=True)
+class Available:
+    """Blocks of an upstream stage that `worker` holds: one line of a pre-filled dependency list."""
+
+    stage: StageId
+    partitions: tuple[PartitionId, ...]
+    worker: WorkerId
+    first: BatchId
+    last: BatchId
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """Partitions that their owner takes over: restore, then replay from `first` (section 3.3)."""
+
+    stage: StageId
+    partitions: tuple[PartitionId, ...]
+    first: BatchId
+    snapshots: tuple[SnapshotRef, ...]
+    available: tuple[Available, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Upstream partitions of a stage from which nothing has come for a batch."""
+
+    stage: StageId
+    partitions: tuple[PartitionId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLatency:
+    """One batch's time from sealed to done on one worker."""
+
+    batch: BatchId
+    milliseconds: float
+
+
+# --- to the coordinator -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerHello:
+    """A worker introduces itself and says what it holds; repeated until welcomed."""
+
+    worker: WorkerId
+    address: str
+    slots: int
+    jobs: tuple[JobHolding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceHello:
+    """A source introduces its log and says how far it has sealed."""
+
+    source: SourceId
+    address: str
+    partitions: int
+    jobs: tuple[SourceHolding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Renews a lease. `busy` is the share of slot time spent in tasks since the last one (0..1)."""
+
+    node: NodeId
+    busy: float
+
+
+@dataclass(frozen=True, slots=True)
+class DoneReport:
+    """Finished tasks, coalesced, asynchronous (section 3.2 step 3); `whole` replaces what was known."""
+
+    job: JobId
+    generation: Generation
+    worker: WorkerId
+    done: tuple[Done, ...]
+    latencies: tuple[BatchLatency, ...]
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SealedReport:
+    """A source sealed batches up to `batch`; `backlog` records wait behind it."""
+
+    job: JobId
+    generation: Generation
+    source: SourceId
+    batch: BatchId
+    records: int
+    backlog: int
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotStored:
+    """A snapshot is durable in the snapshot store."""
+
+    job: JobId
+    generation: Generation
+    worker: WorkerId
+    snapshot: SnapshotRef
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFailed:
+    """The user's program failed: the job must fail, not the worker (law 10)."""
+
+    job: JobId
+    generation: Generation
+    worker: WorkerId
+    error: TaskError
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSuspected:
+    """A send or fetch to `peer` failed; only the coordinator judges (law 6)."""
+
+    node: NodeId
+    peer: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A task waits too long: "who still owes me what?" (section 3.3, the repair path)."""
+
+    job: JobId
+    generation: Generation
+    worker: WorkerId
+    stage: StageId
+    batch: BatchId
+    missing: tuple[Missing, ...]
+
+
+# --- from the coordinator -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The node is a member while it renews its lease within `lease_ms`."""
+
+    generation: Generation
+    lease_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The node was declared lost or speaks an old generation: it must start a new life."""
+
+    generation: Generation
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Where a node answers."""
+
+    node: NodeId
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """Where members answer; precedes any message that needs it."""
+
+    peers: tuple[Peer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """A new generation of a job: who owns what from now on, and from which batch each is needed.
+
+    `needed[stage][partition]` is the first batch which that partition's owner has yet to compute:
+    upstream owners announce their retained blocks from there, sources offer again from there.
+    """
+
+    spec: JobSpec
+    generation: Generation
+    layouts: tuple[StreamLayout, ...]
+    placement: Placement
+    needed: tuple[tuple[BatchId, ...], ...]
+    committed: BatchId
+    adoptions: tuple[Adoption, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A group: batches first..last of every stage, pre-scheduled, one message per node (section 3.1).
+
+    Batch b is sealed at `starts_at_ms` + (b - first + 1) x interval, cluster time.
+    """
+
+    job: JobId
+    generation: Generation
+    group: GroupId
+    first: BatchId
+    last: BatchId
+    starts_at_ms: float
+    interval_ms: float
+    snapshot_every: int
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchStage:
+    """Barrier mode only: one stage of one batch, with where its blocks lie (Spark's way)."""
+
+    job: JobId
+    generation: Generation
+    stage: StageId
+    batch: BatchId
+    snapshot_every: int
+    available: tuple[Available, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The checkpoint of `batch` is durable: drop everything that only older batches need."""
+
+    job: JobId
+    generation: Generation
+    batch: BatchId
+
+
+@dataclass(frozen=True, slots=True)
+class Reannounce:
+    """Answer to `Overdue`, sent to who owes: announce (or offer) again from `first` to `to`."""
+
+    job: JobId
+    generation: Generation
+    stage: StageId
+    partitions: tuple[PartitionId, ...]
+    first: BatchId
+    to: WorkerId
+
+
+@dataclass(frozen=True, slots=True)
+class StopJob:
+    """The job has ended: forget it."""
+
+    job: JobId
+    generation: Generation
+    reason: str
+
+
+# --- between sources and workers ----------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A sealed batch of some stream partitions, for their owner; records ride along or are pulled."""
+
+    job: JobId
+    generation: Generation
+    source: SourceId
+    stage: StageId
+    batch: BatchId
+    sealed_at_ms: float
+    bounds: tuple[Bounds, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The offered batch has been computed: credit for the source to seal further."""
+
+    job: JobId
+    generation: Generation
+    worker: WorkerId
+    stage: StageId
+    partitions: tuple[PartitionId, ...]
+    batch: BatchId
+
+
+@dataclass(frozen=True, slots=True)
+class BlocksReady:
+    """Blocks of batches first..last lie at `worker`, for those downstream partitions (section 3.2).
+
+    `downstream` is the stage that awaits them and `wanted` its partitions that are covered.
+    """
+
+    job: JobId
+    generation: Generation
+    worker: WorkerId
+    stage: StageId
+    partitions: tuple[PartitionId, ...]
+    downstream: StageId
+    wanted: tuple[PartitionId, ...]
+    first: BatchId
+    last: BatchId
+    sealed_at_ms: float
+
+
+Message = (
+    WorkerHello
+    | SourceHello
+    | Heartbeat
+    | DoneReport
+    | SealedReport
+    | SnapshotStored
+    | TaskFailed
+    | PeerSuspected
+    | Overdue
+    | Welcome
+    | Refused
+    | Peers
+    | Assign
+    | Launch
+    | LaunchStage
+    | Committed
+    | Reannounce
+    | StopJob
+    | Offer
+    | Taken
+    | BlocksReady
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One message in an envelope; `seq` 0 is sent once and never repeated (heartbeats)."""
+
+    seq: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What one node says to another at once, with the book-keeping of the link (core/outbox).
+
+    `session` and `stream` name the sender's life and its numbering; `ack_*` say up to where
+    the numbering of the other side has been received.
+    """
+
+    sender: NodeId
+    session: int
+    stream: int
+    ack_session: int
+    ack_stream: int
+    ack: int
+    items: tuple[Item, ...]
