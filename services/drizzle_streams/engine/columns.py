@@ -1,0 +1,31 @@
+"""Reserved column names: what the engine adds to a user's frames.
+
+Every name the engine adds starts with `__`, so a user's column can never collide
+with one as long as the API refuses names that start so (`is_reserved`).
+The window columns are the exception: they are part of the result the user asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+RESERVED_PREFIX: Final = "__"
+
+PARTITION: Final = "__partition"
+"""uint16: the upstream partition a row came from."""
+OFFSET: Final = "__offset"
+"""int64: the row's place in its upstream partition; with `PARTITION` a total order of a batch."""
+KEY_GROUP: Final = "__key_group"
+"""uint16: the key group of a row's key; partitions of a shuffle stage own ranges of them."""
+KEY_HASH: Final = "__key_hash"
+"""uint64: stable hash of the key columns (of keys and window in state)."""
+
+WINDOW_START: Final = "window_start"
+"""int64, ms: first instant of a row's window."""
+WINDOW_END: Final = "window_end"
+"""int64, ms: first instant after a row's window."""
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a column name belongs to the engine."""
+    return name.startswith(RESERVED_PREFIX)

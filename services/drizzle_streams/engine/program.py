@@ -1,0 +1,163 @@
+"""The program of a job: stages of Polars expressions, cut where rows must change partition.
+
+Made once by `api.compile`, pickled (cloudpickle) and sent to every worker beside the
+`JobSpec`; the engine only reads it. Rules:
+
+- A stage either reads a stream (`read`) or merges the blocks of the stages before it
+  (`merge`), then runs `steps`, then shuffles (`shuffle`), writes (`sink`) or both.
+- `shuffle` of a stage and `merge` of the stage after it are the same `Aggregation`: its
+  partial half runs before the shuffle, its merging and finishing half after it.
+- Expressions are pure: same rows, same result. Nothing here runs anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+import polars as pl
+
+from drizzle_streams.model.ids import JobId, StageId, StreamId
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Keep the rows for which `predicate` is true (null is not)."""
+
+    predicate: pl.Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Select:
+    """Replace the columns by these; a row in is a row out, in the same order."""
+
+    exprs: tuple[pl.Expr, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WithColumns:
+    """Add or replace columns; a row in is a row out, in the same order."""
+
+    exprs: tuple[pl.Expr, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JoinTable:
+    """Join with a static table of `Program.tables`; a null key matches nothing.
+
+    The table's columns other than `right_on` are added. A name that the stream has
+    already gets the suffix `_right`. Several matching rows of the table give several rows,
+    in the table's order.
+    """
+
+    table: str
+    left_on: tuple[str, ...]
+    right_on: tuple[str, ...]
+    how: Literal["inner", "left"] = "inner"
+
+
+Step = Filter | Select | WithColumns | JoinTable
+
+
+class AggregateKind(StrEnum):
+    """Aggregates that split into partial, merge and finish (95 % of those in use; Drizzle, section 3.5)."""
+
+    COUNT = "count"
+    SUM = "sum"
+    MIN = "min"
+    MAX = "max"
+    MEAN = "mean"
+    FIRST = "first"
+    LAST = "last"
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """One output column of an aggregation.
+
+    `expr` is evaluated per row before the aggregation. COUNT without an expression counts
+    rows, with one it counts the values that are not null. The other kinds ignore nulls too:
+    SUM of none is 0, the others of none are null.
+    FIRST and LAST go by event time where there is one, then by upstream partition and offset.
+    """
+
+    name: str
+    kind: AggregateKind
+    expr: pl.Expr | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TumblingWindow:
+    """Windows [n*size, (n+1)*size) of event time, n any integer; counted from the Unix epoch."""
+
+    size_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregation:
+    """Group by `keys` (and the window), aggregate, keep the groups as state.
+
+    Without a window the state lasts as long as the job and every change is emitted.
+    With one, the watermark (min over upstream partitions of the highest event time seen,
+    minus `max_delay_ms`) closes a window when it reaches the window's end plus
+    `allowed_lateness_ms`; rows of closed windows are late and kept aside.
+
+    `emit`: "update" gives each group that a batch changed, with its new totals; "close" gives
+    each group once, when the watermark closes its window.
+    `idle_batches`: an upstream partition without rows for so many batches in a row no longer
+    holds the watermark back. `partial` computes one row per group before the shuffle instead
+    of sending every row; the results are the same.
+    """
+
+    keys: tuple[str, ...]
+    aggregates: tuple[Aggregate, ...]
+    window: TumblingWindow | None = None
+    event_time: str | None = None
+    max_delay_ms: int = 0
+    allowed_lateness_ms: int = 0
+    emit: Literal["update", "close"] = "update"
+    idle_batches: int = 20
+    partial: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """The stream a stage reads. Only the columns in `schema` are parsed.
+
+    `event_time` names an integer column (ms since the Unix epoch) or a Datetime column.
+    """
+
+    stream: StreamId
+    schema: dict[str, pl.DataType]
+    event_time: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StageProgram:
+    """One stage. Exactly one of `read` and `merge` is set; at least one of `shuffle` and `sink`.
+
+    `steps` run on the parsed rows, or on the rows that `merge` emits. `sink` is the spec of a
+    connector, opaque to the engine; its presence says that the stage gives rows out.
+    """
+
+    stage: StageId
+    read: Read | None = None
+    merge: Aggregation | None = None
+    steps: tuple[Step, ...] = ()
+    shuffle: Aggregation | None = None
+    sink: object | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A whole job as the engine runs it. `stages[i].stage == i`; `tables` are the static join sides."""
+
+    job: JobId
+    stages: tuple[StageProgram, ...]
+    tables: dict[str, pl.DataFrame]
+    key_groups: int = 1024
+
+    def stage(self, stage: StageId) -> StageProgram:
+        """The program of a stage."""
+        return self.stages[stage]
