@@ -1,0 +1,1 @@
+"""The user's language: lazy streams, windows and aggregates, compiled to a job."""

@@ -1,0 +1,1 @@
+"""The world: replayable sources and idempotent sinks, one file per system."""

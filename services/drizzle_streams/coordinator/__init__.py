@@ -1,0 +1,1 @@
+"""The coordinator service: wiring, job routes, console page."""

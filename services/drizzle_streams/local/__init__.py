@@ -1,0 +1,1 @@
+"""A whole cluster for one machine: the real services as processes on loopback."""

@@ -1,0 +1,1 @@
+"""The source service: wiring, ingest, log."""

@@ -1,0 +1,1 @@
+"""Durable memory: the fenced ledger and the snapshots, behind one interface per purpose."""

@@ -1,0 +1,1 @@
+"""The worker service: wiring, executor, blocks, tables."""
