@@ -19,6 +19,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv with the package and its tools
+	@:
 
 $(STAMP): pyproject.toml requirements/dev.txt scripts/setup
 	@scripts/setup
@@ -45,7 +46,7 @@ format-check: setup
 	$(BIN)/ruff format --check
 
 types: setup
-	$(BIN)/pyright
+	$(BIN)/pyright --warnings
 
 imports: setup
 	$(BIN)/lint-imports --no-logo
