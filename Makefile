@@ -28,13 +28,15 @@ $(STAMP): pyproject.toml requirements/dev.txt scripts/setup
 demo: setup ## run the Yahoo Streaming Benchmark on a real local cluster; ARGS="--seconds 10 --kill worker"
 	@$(BIN)/drizzle demo $(ARGS)
 
-test: test-fast test-serial ## run all tests but the soak; ARGS are pytest's
+test: setup ## run all tests but the soak; ARGS are pytest's
+	@$(MAKE) --no-print-directory test-fast
+	@$(MAKE) --no-print-directory test-serial
 
 test-fast: setup ## only the tests that start no process
 	$(BIN)/pytest -n $(TEST_WORKERS) -m "not ($(SERIAL) or soak)" $(ARGS)
 
-# After test-fast even under make -j. An empty selection (pytest's exit code 5) is no failure here: ARGS may pick none.
-test-serial: setup | test-fast ## only the tests that start processes or containers
+# An empty selection (pytest's exit code 5) is no failure here: ARGS may pick none.
+test-serial: setup ## only the tests that start processes or containers
 	$(BIN)/pytest -m "($(SERIAL)) and not soak" $(ARGS) || test $$? -eq 5
 
 check: lint format-check types imports ## ruff, pyright, import-linter; `make -k check` reports all of them
