@@ -54,6 +54,7 @@ def test_import_contracts_are_kept() -> None:
         ("model", "import time", "core decides"),
         ("engine", "import aiohttp", "engine computes"),
         ("runtime", "import drizzle_streams.worker", "Imports go down only"),
+        ("runtime", "import drizzle_streams.transport.planted_http", "runtime knows"),
         ("worker", "import drizzle_streams.source", "Imports go down only"),
         ("api", "import drizzle_streams.runtime", "api describes"),
         ("cli", "import drizzle_loadgen", "nothing imports the loadgen"),
@@ -66,6 +67,7 @@ def test_a_planted_import_breaks_its_contract(tmp_path: Path, room: str, line: s
         shutil.copytree(package, target, ignore=shutil.ignore_patterns("__pycache__"))
     streams = tmp_path / "services" / "drizzle_streams"
     (streams / room / "planted.py").write_text(f'"""Planted."""\n\n{line}\n')
+    (streams / "transport" / "planted_http.py").write_text('"""Planted: one kind of transport."""\n')
     if room == "model":  # core is judged through what it imports, too
         (streams / "core" / "planted.py").write_text("import drizzle_streams.model.planted\n")
 
