@@ -1,1 +1,1 @@
-"""Decisions: pure machines that turn events into actions; no clock, loop, socket, file or chance."""
+"""DECISIONS: pure machines. No asyncio, clock, socket, file, random, environ or data library."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from drizzle_streams.model.ids import JobId, StageId, StreamId
+from drizzle_streams.model.ids import Generation, JobId, StageId, StreamId
 
 
 class Scheduling(StrEnum):
@@ -52,6 +52,15 @@ class JobSpec:
     checkpoint_interval_ms: float = 1000.0
     key_groups: int = 1024
     start_from: str = "earliest"
+    born: Generation = Generation(0)
+
+    @property
+    def run(self) -> str:
+        """Names this run of the job for whatever outlives processes: sink tokens, snapshots, bounds.
+
+        A job that is stopped and submitted again under its old name is another run.
+        """
+        return f"{self.job}@{self.born}"
 
     def stage(self, stage: StageId) -> StageSpec:
         """The stage with that id; ids are dense, in topological order."""

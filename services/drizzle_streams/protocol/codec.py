@@ -211,7 +211,9 @@ def _tuple_decoder(args: tuple[Any, ...]) -> Decoder:
             return tuple([part(x) for x in items])
         if len(items) != len(parts):
             raise ProtocolError(
-                explain("tuple", wanted=f"{len(parts)} items", found=str(len(items)), remedy="Check the sender.")
+                explain(
+                    "tuple", wanted=f"{len(parts)} items", found=str(len(items)), remedy="Check the sender."
+                )
             )
         return tuple(part(x) for part, x in zip(parts, items, strict=True))
 
@@ -240,7 +242,10 @@ def _scalar_decoder(kind: Any) -> Decoder:
         if not isinstance(value, wanted) or (kind is not bool and isinstance(value, bool)):
             raise ProtocolError(
                 explain(
-                    "field", wanted=kind.__name__, found=repr(value)[:60], remedy="Run one release everywhere."
+                    "field",
+                    wanted=kind.__name__,
+                    found=repr(value)[:60],
+                    remedy="Run one release everywhere.",
                 )
             )
         return value

@@ -1,0 +1,49 @@
+"""A cohort: the partitions of a stage that a worker holds at the same version.
+
+All of them are computed in one vectorised call, in batch order. In steady state a stage has
+one cohort per worker. Partitions adopted in recovery start as a cohort of their own that
+replays while the others go on, and join the main cohort when both stand at the same batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from drizzle_streams.core.arrivals import mask_of
+from drizzle_streams.model.ids import BatchId, CohortId, PartitionId, StageId
+
+
+@dataclass(slots=True)
+class Cohort:
+    """`computed` is the version it stands at, `done` the last batch whose output is durable."""
+
+    cohort: CohortId
+    stage: StageId
+    partitions: tuple[PartitionId, ...]
+    computed: BatchId
+    done: BatchId
+    reported: BatchId
+    open: bool
+    waiting_since: float
+    running: bool = False
+    writing: bool = False
+    mask: int = 0
+    sealed_at_ms: dict[BatchId, float] = field(default_factory=dict[BatchId, float])
+
+    def __post_init__(self) -> None:
+        self.mask = mask_of(self.partitions)
+
+    @property
+    def next(self) -> BatchId:
+        """The batch it computes next."""
+        return BatchId(self.computed + 1)
+
+    @property
+    def settled(self) -> bool:
+        """Nothing of it is under way: it may be merged."""
+        return self.open and not self.running and not self.writing and self.done == self.computed
+
+    def keep(self, partitions: tuple[PartitionId, ...]) -> None:
+        """Give up the other partitions."""
+        self.partitions = partitions
+        self.mask = mask_of(partitions)

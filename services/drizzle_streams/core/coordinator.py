@@ -1,0 +1,309 @@
+"""The coordinator machine: members, verdicts, generations; jobs decide the rest.
+
+In steady state it hears heartbeats and coalesced reports and says one launch message per node
+and group. Everything that changes who owns what goes through one door: a job wants a plan, the
+ledger's fence gives the next generation, and the plan is made from the facts of that moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from drizzle_streams.core import actions as act
+from drizzle_streams.core import events as ev
+from drizzle_streams.core.coordinator_job import ACTIVE, CoordinatorJob
+from drizzle_streams.core.machine import Effects
+from drizzle_streams.core.membership import Membership
+from drizzle_streams.core.story import Story
+from drizzle_streams.model.ids import Generation, JobId, NodeId, PartitionId, SourceId, WorkerId
+from drizzle_streams.model.job import JobSpec
+from drizzle_streams.protocol import messages as msg
+from drizzle_streams.protocol.records import (
+    AssignRecord,
+    CheckpointRecord,
+    GroupRecord,
+    JobPhase,
+    JobRecord,
+    Record,
+    job_key,
+)
+
+LEASE_S = 2.0
+ENDED_JOBS_KEPT_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorSettings:
+    """`lease_s`: how long a silent node stays a member."""
+
+    lease_s: float = LEASE_S
+
+
+class Coordinator:
+    """Decides for one life of the coordinator, in one generation of leadership."""
+
+    def __init__(
+        self,
+        settings: CoordinatorSettings,
+        generation: Generation,
+        records: Mapping[str, Record],
+        now: float,
+    ) -> None:
+        self.settings = settings
+        self.generation = generation
+        self.membership = Membership(settings.lease_s)
+        self.story = Story()
+        self.jobs: dict[JobId, CoordinatorJob] = {}
+        self.lost_workers = 0
+        self.suspicions = 0
+        self._raising = False
+        for record in records.values():
+            if isinstance(record, JobRecord):
+                self._restore(record, records, now)
+
+    def _restore(self, record: JobRecord, records: Mapping[str, Record], now: float) -> None:
+        name = record.spec.job
+        job = self.jobs[name] = CoordinatorJob(record.spec, self.story)
+        assign = records.get(job_key(name, "assign"))
+        group = records.get(job_key(name, "group"))
+        checkpoint = records.get(job_key(name, "checkpoint"))
+        job.restore(
+            record,
+            assign if isinstance(assign, AssignRecord) else None,
+            group if isinstance(group, GroupRecord) else None,
+            checkpoint.checkpoint if isinstance(checkpoint, CheckpointRecord) else None,
+            until=now + 2 * self.settings.lease_s,
+        )
+        if job.phase in ACTIVE:
+            self.story.tell(now, "JobRestored", f"from the ledger, {job.phase.value}", name)
+        else:
+            job.awaiting_until = None
+
+    # --- role -----------------------------------------------------------------------------
+
+    def refuses(self, sender: NodeId) -> msg.Message | None:
+        """A worker that was declared lost must start a new life (it may have been paused)."""
+        if self.membership.is_lost(sender):
+            return msg.Refused(self.generation, "declared lost")
+        return None
+
+    def next_deadline(self) -> float | None:
+        """The first lease that ends, or the end of waiting for returning workers."""
+        times = [job.awaiting_until for job in self.jobs.values() if job.awaiting_until is not None]
+        lease = self.membership.next_deadline()
+        if lease is not None:
+            times.append(lease)
+        return min(times, default=None)
+
+    def on_deadline(self, now: float, out: Effects) -> None:
+        """Leases end; waiting ends."""
+        for node in self.membership.expired(now):
+            self._lose(node, "its lease ended", now, out)
+        self._settle(now, out)
+
+    def handle(self, event: ev.Event, now: float, out: Effects) -> None:
+        """Something happened; afterwards every job takes what steps it can."""
+        match event:
+            case ev.Received(sender=sender, message=message):
+                self.membership.heard(sender, now)
+                self._received(sender, message, now, out)
+            case ev.GenerationRaised(generation=generation):
+                self._raised(Generation(generation), now, out)
+            case ev.JobSubmitted(spec=spec):
+                self._submitted(spec, now, out)
+            case ev.StopRequested(job=job_id):
+                if (job := self.jobs.get(job_id)) is not None:
+                    job.stop(now, out)
+            case ev.NodeExited(node=node):
+                self._lose(node, "its process ended", now, out)
+            case ev.PeerUnreachable(node=node) | ev.LinkOverflowed(node=node):
+                self._suspect(node, "the coordinator", now)
+            case _:
+                return
+        self._settle(now, out)
+
+    # --- messages -------------------------------------------------------------------------
+
+    def _received(self, sender: NodeId, message: msg.Message, now: float, out: Effects) -> None:
+        match message:
+            case msg.WorkerHello():
+                self._worker_joined(message, now, out)
+            case msg.SourceHello():
+                self._source_joined(message, now, out)
+            case msg.Heartbeat(node=node, busy=busy):
+                if not self.membership.renew(node, busy, now):
+                    out.send_once(sender, msg.Refused(self.generation, "not a member"))
+            case msg.PeerSuspected(node=node, peer=peer):
+                self._suspect(peer, node, now)
+            case _:
+                self._job_message(message, now, out)
+
+    def _job_message(self, message: msg.Message, now: float, out: Effects) -> None:
+        job = self.jobs.get(getattr(message, "job", JobId("")))
+        if job is None or job.phase not in ACTIVE:
+            return
+        match message:
+            case msg.DoneReport():
+                job.reported(message)
+            case msg.SnapshotStored(snapshot=snapshot):
+                job.checkpoints.stored(snapshot)
+            case msg.SealedReport(source=source):
+                job.sealed[source] = message
+                return
+            case msg.TaskFailed(error=error):
+                text = f"{error.kind}: {error.message}\n{error.traceback}"
+                job.end(JobPhase.FAILED, text, now, out)
+                return
+            case msg.Overdue():
+                self._answer_overdue(job, message, now, out)
+                return
+            case _:
+                return
+        job.advance(now, out)
+
+    def _worker_joined(self, hello: msg.WorkerHello, now: float, out: Effects) -> None:
+        node = NodeId(hello.worker)
+        news = self.membership.join(node, hello.address, is_worker=True, size=hello.slots, now=now)
+        self._greet(node, hello.address, now, out, news=news)
+        for holding in hello.jobs:
+            job = self.jobs.get(holding.job)
+            if job is None or job.phase not in ACTIVE:
+                out.send(node, msg.StopJob(holding.job, self.generation, "the job has ended"))
+            else:
+                job.hear_holding(hello.worker, holding)
+
+    def _source_joined(self, hello: msg.SourceHello, now: float, out: Effects) -> None:
+        node = NodeId(hello.source)
+        news = self.membership.join(node, hello.address, is_worker=False, size=hello.partitions, now=now)
+        self._greet(node, hello.address, now, out, news=news)
+        for holding in hello.jobs:
+            job = self.jobs.get(holding.job)
+            if job is None or job.phase not in ACTIVE:
+                out.send(node, msg.StopJob(holding.job, self.generation, "the job has ended"))
+        for job in self.jobs.values():
+            if job.awaiting_until is None:
+                job.tell_source(hello.source, out)
+
+    def _greet(self, node: NodeId, address: str, now: float, out: Effects, *, news: bool) -> None:
+        """Welcome a node, and let everybody know where everybody answers."""
+        out.start(act.LearnPeer(node, address))
+        out.send(node, msg.Welcome(self.generation, int(self.settings.lease_s * 1000)))
+        members = self.membership.members.values()
+        everyone = tuple(msg.Peer(m.node, m.address) for m in members)
+        out.send(node, msg.Peers(everyone))
+        if news:
+            self.story.tell(now, "NodeJoined", f"{node} at {address}")
+            newcomer = msg.Peers((msg.Peer(node, address),))
+            for member in members:
+                if member.node != node:
+                    out.send(member.node, newcomer)
+
+    def _suspect(self, peer: NodeId, by: str, now: float) -> None:
+        if self.membership.suspect(peer):
+            self.suspicions += 1
+            self.story.tell(now, "NodeSuspected", f"{peer} could not be reached by {by}")
+
+    def _answer_overdue(self, job: CoordinatorJob, ask: msg.Overdue, now: float, out: Effects) -> None:
+        """Say to everyone who owes blocks to announce them again: the repair path (section 3.3)."""
+        if ask.generation != job.generation:
+            return
+        for missing in ask.missing:
+            for owner, partitions in self._owing(job, ask, missing).items():
+                again = msg.Reannounce(
+                    job.spec.job,
+                    job.generation,
+                    ask.stage if missing.stage == act.INPUT else missing.stage,
+                    tuple(partitions),
+                    ask.batch,
+                    ask.worker,
+                )
+                out.send(owner, again)
+            text = f"{ask.worker} awaits stage {missing.stage} for batch {ask.batch} of stage {ask.stage}"
+            self.story.tell(now, "TaskOverdue", text, job.spec.job)
+
+    def _owing(
+        self, job: CoordinatorJob, ask: msg.Overdue, missing: msg.Missing
+    ) -> dict[NodeId, list[PartitionId]]:
+        owing: dict[NodeId, list[PartitionId]] = {}
+        if missing.stage == act.INPUT:
+            stream = job.spec.stage(ask.stage).stream
+            layout = next(layout for layout in job.layouts if layout.stream == stream)
+            for partition in missing.partitions:
+                owing.setdefault(NodeId(layout.owners[partition]), []).append(partition)
+        else:
+            for partition in missing.partitions:
+                owner = job.placement.owner(missing.stage, partition)
+                owing.setdefault(NodeId(owner), []).append(partition)
+        return owing
+
+    # --- verdicts and generations ---------------------------------------------------------
+
+    def _lose(self, node: NodeId, why: str, now: float, out: Effects) -> None:
+        member = self.membership.members.get(node)
+        if member is None or not self.membership.lose(node):
+            return
+        kind = "WorkerLost" if member.is_worker else "SourceLost"
+        self.story.tell(now, kind, f"{node}: {why}")
+        if member.is_worker:
+            self.lost_workers += 1
+            out.forget(node)
+            for job in self.jobs.values():
+                job.lose(WorkerId(node), now)
+
+    def _submitted(self, spec: JobSpec, now: float, out: Effects) -> None:
+        known = self.jobs.get(spec.job)
+        if known is not None and known.phase in ACTIVE:
+            return
+        job = self.jobs[spec.job] = CoordinatorJob(spec, self.story)
+        out.put(job_key(spec.job, "spec"), JobRecord(spec, job.phase, ()))
+        self.story.tell(now, "JobSubmitted", f"{len(spec.stages)} stages", spec.job)
+        self._drop_ended(out)
+
+    def _drop_ended(self, out: Effects) -> None:
+        ended = [name for name, job in self.jobs.items() if job.phase not in ACTIVE]
+        for name in ended[: max(0, len(ended) - ENDED_JOBS_KEPT_MAX)]:
+            del self.jobs[name]
+            out.delete(job_key(name, "spec"))
+
+    def _settle(self, now: float, out: Effects) -> None:
+        """Jobs that can be placed, or must be placed anew, want a plan; the fence gives its number."""
+        workers = frozenset(WorkerId(m.node) for m in self.membership.workers())
+        sources = [(SourceId(m.node), m.size) for m in self.membership.sources()]
+        wanting = False
+        for job in self.jobs.values():
+            if job.phase not in ACTIVE:
+                continue
+            self._end_waiting(job, workers, now)
+            if not job.generation and workers and job.lay_out(sources):
+                job.want_plan("submitted", now)
+            elif job.generation and self._should_rebalance(job, workers, now):
+                job.want_plan("rebalance", now)
+            wanting = wanting or bool(job.wants_plan and workers)
+        if wanting and not self._raising:
+            self._raising = True
+            out.start(act.RaiseGeneration("a job wants a plan"))
+
+    def _end_waiting(self, job: CoordinatorJob, workers: frozenset[WorkerId], now: float) -> None:
+        if job.awaiting_until is None:
+            return
+        if job.everyone_back() or (job.awaiting_until <= now and workers):
+            job.awaiting_until = None
+            job.want_plan("coordinator restarted", now)
+        elif job.awaiting_until <= now:
+            job.awaiting_until = now + self.settings.lease_s
+
+    def _should_rebalance(self, job: CoordinatorJob, workers: frozenset[WorkerId], now: float) -> bool:
+        """New workers get their share right after a checkpoint, when there is least to replay."""
+        fresh = job.committed_at == now and job.recovery is None and job.awaiting_until is None
+        return fresh and bool(workers - job.planned_workers)
+
+    def _raised(self, generation: Generation, now: float, out: Effects) -> None:
+        self._raising = False
+        self.generation = generation
+        workers = [(WorkerId(m.node), m.size) for m in self.membership.workers()]
+        if not workers:
+            return
+        for job in self.jobs.values():
+            if job.wants_plan:
+                job.plan(generation, workers, now, out)

@@ -1,0 +1,462 @@
+"""One job at the coordinator: placement, groups, progress, checkpoints; one small state each.
+
+The composition of pure parts: `planner` says when a group is due, `progress` how far it is,
+`checkpoints` what can be committed, `recovery` who owns what. Everything said to nodes is
+persisted first, in the same bundle (law 2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from drizzle_streams.core import actions as act
+from drizzle_streams.core.checkpoints import Checkpoints
+from drizzle_streams.core.machine import Effects
+from drizzle_streams.core.planner import next_group
+from drizzle_streams.core.progress import Progress
+from drizzle_streams.core.recovery import Facts, Plan, plan_recovery
+from drizzle_streams.core.story import Story
+from drizzle_streams.model.ids import (
+    NO_BATCH,
+    BatchId,
+    Generation,
+    GroupId,
+    NodeId,
+    PartitionId,
+    SourceId,
+    StageId,
+    WorkerId,
+)
+from drizzle_streams.model.job import JobSpec, Scheduling
+from drizzle_streams.model.placement import Placement, StreamLayout
+from drizzle_streams.model.snapshot import Checkpoint
+from drizzle_streams.protocol import messages as msg
+from drizzle_streams.protocol.records import (
+    AssignRecord,
+    BlocksRecord,
+    CheckpointRecord,
+    GroupRecord,
+    JobPhase,
+    JobRecord,
+    job_key,
+)
+
+RECOVERIES_KEPT_MAX = 100
+
+
+@dataclass(slots=True)
+class Recovery:
+    """A recovery under way: caught up when every moved partition stands at `target`."""
+
+    reason: str
+    since: float
+    moved: tuple[tuple[StageId, PartitionId], ...]
+    target: BatchId
+    replayed_batches: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryRecord:
+    """A recovery that ended: from the verdict to caught up."""
+
+    reason: str
+    at: float
+    seconds: float
+    moved: int
+    replayed_batches: int
+
+
+class CoordinatorJob:
+    """State of one job; the coordinator machine dispatches to it."""
+
+    def __init__(self, spec: JobSpec, story: Story) -> None:
+        self.spec = spec
+        self.story = story
+        self.phase = JobPhase.WAITING
+        self.detail = ""
+        self.layouts: tuple[StreamLayout, ...] = ()
+        self.generation = Generation(0)
+        self.placement = Placement()
+        self.holders: dict[tuple[int, int], WorkerId] = {}
+        self.group: GroupRecord | None = None
+        self.progress = Progress(spec)
+        self.checkpoints = Checkpoints(spec)
+        self.committed_at = 0.0
+        self.planned_workers: frozenset[WorkerId] = frozenset()
+        self.wants_plan = ""
+        self.wanted_at = 0.0
+        self.awaiting_until: float | None = None
+        self.recovery: Recovery | None = None
+        self.recoveries: list[RecoveryRecord] = []
+        self.groups_launched = 0
+        self.sealed: dict[SourceId, msg.SealedReport] = {}
+        self._stage_launched: list[BatchId] = []
+
+    # --- from the ledger ------------------------------------------------------------------
+
+    def restore(
+        self,
+        record: JobRecord,
+        assign: AssignRecord | None,
+        group: GroupRecord | None,
+        checkpoint: Checkpoint | None,
+        until: float,
+    ) -> None:
+        """A new coordinator: wait for the owners to say what they hold, but not for ever."""
+        self.phase, self.detail, self.layouts = record.phase, record.detail, record.layouts
+        self.group = group
+        if checkpoint is not None:
+            self.checkpoints.restore(checkpoint)
+            self.progress.restore(checkpoint.batch)
+        if assign is not None:
+            self.generation = assign.generation
+            self.placement = assign.placement
+            self.awaiting_until = until
+
+    def hear_holding(self, worker: WorkerId, holding: msg.JobHolding) -> None:
+        """A returning worker's word, while a new coordinator collects what there is.
+
+        The remembered owner of a partition wins over others who hold it as well.
+        """
+        if self.awaiting_until is None:
+            return
+        for done in holding.done:
+            for partition in done.partitions:
+                key = (done.stage, partition)
+                remembered = self.placement.owners[done.stage][partition] if self.placement.owners else None
+                if key not in self.holders or remembered == worker:
+                    self.holders[key] = worker
+                    self.progress.hold(done.stage, (partition,), done.last)
+            self.progress.finish(done.stage, done.partitions, done.last)
+
+    def everyone_back(self) -> bool:
+        """Whether every remembered owner has said what it holds."""
+        owners = self.placement.workers()
+        return owners <= frozenset(self.holders.values())
+
+    # --- a new generation -----------------------------------------------------------------
+
+    def want_plan(self, reason: str, now: float) -> None:
+        """A new generation is due; the reason becomes part of the story."""
+        if self.phase in (JobPhase.STOPPED, JobPhase.FAILED) or self.awaiting_until is not None:
+            return
+        if not self.wants_plan:
+            self.wants_plan, self.wanted_at = reason, now
+
+    def lose(self, worker: WorkerId, now: float) -> None:
+        """A worker is lost: what it held must be rebuilt."""
+        lost = [key for key, owner in self.holders.items() if owner == worker]
+        for key in lost:
+            del self.holders[key]
+        if lost:
+            self.want_plan(f"{worker} lost", now)
+
+    def lay_out(self, sources: list[tuple[SourceId, int]]) -> bool:
+        """Fix where the streams lie, once; False while there is no source to read from."""
+        if self.layouts or not self.spec.streams():
+            return True
+        if not sources:
+            return False
+        rows = max(size for _, size in sources)
+        owners = tuple(source for row in range(rows) for source, size in sources if row < size)
+        self.layouts = tuple(StreamLayout(stream, owners) for stream in self.spec.streams())
+        stages = tuple(
+            replace(stage, partitions=len(owners)) if stage.stream is not None else stage
+            for stage in self.spec.stages
+        )
+        self._respec(replace(self.spec, stages=stages))
+        return True
+
+    def _respec(self, spec: JobSpec) -> None:
+        self.spec = spec
+        self.progress = Progress(spec)
+        self.checkpoints = Checkpoints(spec)
+
+    def plan(
+        self,
+        generation: Generation,
+        workers: list[tuple[WorkerId, int]],
+        now: float,
+        out: Effects,
+    ) -> None:
+        """Make, persist and say the new generation; then launch what is launched in its name."""
+        first_plan = not self.spec.born
+        if first_plan:
+            self.spec = replace(self.spec, born=generation)
+            self.progress.spec = self.checkpoints.spec = self.spec
+        plan = plan_recovery(self._facts(workers))
+        self._note_recovery(plan, now, first=first_plan)
+        self.generation, self.placement = generation, plan.placement
+        self.planned_workers = frozenset(worker for worker, _ in workers)
+        if self.phase is JobPhase.WAITING:
+            self.phase = JobPhase.RUNNING
+        self._persist_plan(out)
+        self._say_plan(plan, out)
+        self.wants_plan = ""
+        if self.group is None:
+            self.advance(now, out)
+        else:
+            self._launch_again(out)
+            self.advance(now, out)
+
+    def _facts(self, workers: list[tuple[WorkerId, int]]) -> Facts:
+        return Facts(
+            spec=self.spec,
+            workers=workers,
+            holders=self.holders,
+            held=self.progress.held,
+            done=self.progress.done,
+            checkpoint=self.checkpoints.committed,
+        )
+
+    def _note_recovery(self, plan: Plan, now: float, *, first: bool) -> None:
+        moved = tuple(
+            (StageId(stage), PartitionId(p))
+            for stage, owners in enumerate(plan.placement.owners)
+            for p, owner in enumerate(owners)
+            if self.holders.get((stage, p)) != owner
+        )
+        target = max(max(row) for row in self.progress.done)
+        for stage, p in moved:
+            self.progress.hold(stage, (p,), BatchId(plan.needed[stage][p] - 1))
+        for stage, owners in enumerate(plan.placement.owners):
+            for p, owner in enumerate(owners):
+                self.holders[(stage, p)] = owner
+        kind = "JobPlaced" if first else "Recovered" if not moved else "RecoveryPlanned"
+        text = f"{self.wants_plan}: {len(moved)} partitions move, {plan.replayed_batches} batches to replay"
+        self.story.tell(now, kind, text, self.spec.job)
+        if moved and not first:
+            self.recovery = Recovery(self.wants_plan, self.wanted_at, moved, target, plan.replayed_batches)
+
+    def _persist_plan(self, out: Effects) -> None:
+        job = self.spec.job
+        out.put(job_key(job, "spec"), JobRecord(self.spec, self.phase, self.layouts, self.detail))
+        out.put(job_key(job, "assign"), AssignRecord(self.generation, self.placement))
+
+    def _say_plan(self, plan: Plan, out: Effects) -> None:
+        out.start(act.FenceSnapshots(self.spec.job))
+        self.barrier_reset()
+        # Downstream first (section 3.2 step 1): reducers know what they await before maps start.
+        for worker in sorted(self.planned_workers):
+            adoptions = plan.adoptions.get(worker, ())
+            out.send(NodeId(worker), self._assign(plan.needed, adoptions))
+        for source in self.sources():
+            out.send(NodeId(source), self._assign(plan.needed, ()))
+
+    def _assign(
+        self, needed: tuple[tuple[BatchId, ...], ...], adoptions: tuple[msg.Adoption, ...]
+    ) -> msg.Assign:
+        return msg.Assign(
+            spec=self.spec,
+            generation=self.generation,
+            layouts=self.layouts,
+            placement=self.placement,
+            needed=needed,
+            committed=self.checkpoints.committed.batch,
+            adoptions=adoptions,
+        )
+
+    def tell_source(self, source: SourceId, out: Effects) -> None:
+        """A source came (back): what it must offer, and the schedule."""
+        if source not in self.sources() or not self.generation or self.phase not in ACTIVE:
+            return
+        needed = tuple(tuple(BatchId(b + 1) for b in row) for row in self.progress.held)
+        out.send(NodeId(source), self._assign(needed, ()))
+        if self.group is not None:
+            out.send(NodeId(source), self._launch(self._everything()))
+
+    def sources(self) -> tuple[SourceId, ...]:
+        """The sources whose logs this job reads."""
+        return tuple(dict.fromkeys(owner for layout in self.layouts for owner in layout.owners))
+
+    def nodes(self) -> tuple[NodeId, ...]:
+        """Everybody who takes part in the present generation."""
+        return tuple(NodeId(n) for n in (*sorted(self.planned_workers), *self.sources()))
+
+    # --- groups ---------------------------------------------------------------------------
+
+    @property
+    def snapshot_every(self) -> int:
+        """Batches from one snapshot to the next."""
+        return self.checkpoints.every(self.spec.batch_interval_ms)
+
+    def _everything(self) -> GroupRecord:
+        """All launched and uncommitted batches as one range, on the newest group's schedule."""
+        assert self.group is not None
+        first = BatchId(self.checkpoints.committed.batch + 1)
+        earlier = self.group.first - first
+        starts_at_ms = self.group.starts_at_ms - earlier * self.spec.batch_interval_ms
+        return GroupRecord(self.group.group, first, self.group.last, starts_at_ms)
+
+    def _launch(self, group: GroupRecord) -> msg.Launch:
+        return msg.Launch(
+            job=self.spec.job,
+            generation=self.generation,
+            group=group.group,
+            first=group.first,
+            last=group.last,
+            starts_at_ms=group.starts_at_ms,
+            interval_ms=self.spec.batch_interval_ms,
+            snapshot_every=self.snapshot_every,
+        )
+
+    def _launch_again(self, out: Effects) -> None:
+        """A new generation launches what was launched: catching up is always pre-scheduled."""
+        launch = self._launch(self._everything())
+        for node in self.nodes():
+            out.send(node, launch)
+        if self.spec.scheduling is Scheduling.BARRIER:
+            self._stage_launched = [launch.last] * len(self.spec.stages)
+
+    def advance(self, now: float, out: Effects) -> None:
+        """After progress: commit what can be, launch what is due, end what has ended."""
+        if self.phase not in ACTIVE or not self.generation or self.wants_plan:
+            return
+        self._check_recovered(now)
+        self._commit(now, out)
+        if self.phase is JobPhase.STOPPING:
+            if self.group is None or self.progress.frontier >= self.group.last:
+                self.end(JobPhase.STOPPED, "stopped by request", now, out)
+            return
+        while True:
+            group = next_group(self.spec, self.group, self.progress.frontier, now * 1000.0)
+            if group is None:
+                break
+            self._launch_group(group, out)
+        if self.spec.scheduling is Scheduling.BARRIER:
+            self._launch_stages(out)
+
+    def _launch_group(self, group: GroupRecord, out: Effects) -> None:
+        self.group = group
+        self.groups_launched += 1
+        out.put(job_key(self.spec.job, "group"), group)
+        launch = self._launch(group)
+        nodes = self.nodes()
+        if self.spec.scheduling is Scheduling.BARRIER:
+            nodes = tuple(NodeId(source) for source in self.sources())
+        for node in nodes:
+            out.send(node, launch)
+
+    # --- barrier mode ---------------------------------------------------------------------
+
+    def barrier_reset(self) -> None:
+        """A new generation starts its stages afresh."""
+        self._stage_launched = [NO_BATCH] * len(self.spec.stages)
+
+    def _launch_stages(self, out: Effects) -> None:
+        """Spark's way, for comparison: a stage starts when the coordinator has seen the one before end."""
+        assert self.group is not None
+        batch = self.group.last
+        for stage in self.spec.stages:
+            if self._stage_launched[stage.stage] >= batch:
+                continue
+            if any(self.progress.stage_done(upstream) < batch for upstream in stage.inputs):
+                continue
+            self._stage_launched[stage.stage] = batch
+            available = tuple(
+                msg.Available(upstream, partitions, owner, batch, batch)
+                for upstream in stage.inputs
+                for owner, partitions in self.placement.by_owner(upstream).items()
+            )
+            for owner in self.placement.by_owner(stage.stage):
+                launch = msg.LaunchStage(
+                    self.spec.job, self.generation, stage.stage, batch, self.snapshot_every, available
+                )
+                out.send(NodeId(owner), launch)
+
+    # --- progress -------------------------------------------------------------------------
+
+    def reported(self, report: msg.DoneReport) -> None:
+        """Tasks are done; what their owner holds counts only in the present generation."""
+        for done in report.done:
+            self.progress.finish(done.stage, done.partitions, done.last)
+            if report.generation == self.generation:
+                mine = tuple(p for p in done.partitions if self.holders.get((done.stage, p)) == report.worker)
+                self.progress.hold(done.stage, mine, done.last)
+        self.progress.observe(report.latencies)
+
+    def _check_recovered(self, now: float) -> None:
+        recovery = self.recovery
+        if recovery is None:
+            return
+        if all(self.progress.held[stage][p] >= recovery.target for stage, p in recovery.moved):
+            seconds = now - recovery.since
+            ended = RecoveryRecord(
+                recovery.reason, now, seconds, len(recovery.moved), recovery.replayed_batches
+            )
+            self.recoveries = [*self.recoveries, ended][-RECOVERIES_KEPT_MAX:]
+            self.recovery = None
+            text = f"{ended.reason}: caught up after {seconds:.3f} s"
+            self.story.tell(now, "Recovered", text, self.spec.job)
+
+    def _commit(self, now: float, out: Effects) -> None:
+        checkpoint = self.checkpoints.complete(self.progress.frontier, self.snapshot_every)
+        if checkpoint is None:
+            return
+        obsolete = self.checkpoints.commit(checkpoint)
+        self.committed_at = now
+        job = self.spec.job
+        out.put(job_key(job, "checkpoint"), CheckpointRecord(checkpoint))
+        out.put(job_key(job, "blocks"), BlocksRecord(self._blocks_held()))
+        committed = msg.Committed(job, self.generation, checkpoint.batch)
+        for node in self.nodes():
+            out.send(node, committed)
+        if obsolete:
+            out.start(act.DeleteSnapshots(job, obsolete))
+
+    def _blocks_held(self) -> tuple[msg.Available, ...]:
+        """Shuffle metadata: which worker holds which stage's blocks up to which batch."""
+        found: dict[tuple[StageId, WorkerId, BatchId], list[PartitionId]] = {}
+        for stage in self.spec.stages:
+            if self.spec.downstream(stage.stage):
+                for owner, partitions in self.placement.by_owner(stage.stage).items():
+                    for p in partitions:
+                        last = self.progress.held[stage.stage][p]
+                        found.setdefault((stage.stage, owner, last), []).append(p)
+        first = BatchId(self.checkpoints.committed.batch + 1)
+        return tuple(
+            msg.Available(stage, tuple(ps), owner, first, last)
+            for (stage, owner, last), ps in found.items()
+            if last >= first
+        )
+
+    # --- ends -----------------------------------------------------------------------------
+
+    def stop(self, now: float, out: Effects) -> None:
+        """Launch nothing more; end when everything launched is done."""
+        if self.phase in ACTIVE:
+            self.phase = JobPhase.STOPPING
+            self._put_phase(out)
+            self.story.tell(now, "StopRequested", "finishing what is launched", self.spec.job)
+            self.advance(now, out)
+            if not self.generation:
+                self.end(JobPhase.STOPPED, "stopped before it started", now, out)
+
+    def end(self, phase: JobPhase, detail: str, now: float, out: Effects) -> None:
+        """The job is over: say so, remember why, let go of everything else."""
+        self.phase, self.detail = phase, detail
+        self.wants_plan = ""
+        self._put_phase(out)
+        for kind in ("assign", "group", "checkpoint", "blocks"):
+            out.delete(job_key(self.spec.job, kind))
+        stop = msg.StopJob(self.spec.job, self.generation, detail.splitlines()[0])
+        for node in self.nodes():
+            out.send(node, stop)
+        stored = tuple(sorted(self.checkpoints.forget()))
+        if stored:
+            out.start(act.DeleteSnapshots(self.spec.job, stored))
+        out.start(act.ForgetProgram(self.spec.job))
+        kind = "JobFailed" if phase is JobPhase.FAILED else "JobStopped"
+        self.story.tell(now, kind, detail.splitlines()[0], self.spec.job)
+
+    def _put_phase(self, out: Effects) -> None:
+        record = JobRecord(self.spec, self.phase, self.layouts, self.detail)
+        out.put(job_key(self.spec.job, "spec"), record)
+
+    @property
+    def group_id(self) -> GroupId | None:
+        """The newest group launched."""
+        return self.group.group if self.group else None
+
+
+ACTIVE = (JobPhase.WAITING, JobPhase.RUNNING, JobPhase.STOPPING)

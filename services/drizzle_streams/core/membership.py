@@ -1,0 +1,95 @@
+"""Who is alive: leases, and the difference between evidence and verdict (law 6).
+
+A node that says hello is a member while it renews its lease. A failed send or fetch makes it
+suspected; only the end of its lease, or a supervisor that saw its process end, makes it lost.
+A lost worker is refused for ever (it comes back under a new id); a source keeps its id, since
+it names a log on a disk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from drizzle_streams.model.ids import NodeId
+
+LOST_REMEMBERED_MAX = 1_000
+
+
+@dataclass(slots=True)
+class Member:
+    """A living node; `expires` is the end of its lease, `busy` its share of slot time in tasks."""
+
+    node: NodeId
+    address: str
+    is_worker: bool
+    size: int
+    expires: float
+    busy: float = 0.0
+    suspected: bool = False
+
+
+class Membership:
+    """Leases of all nodes. `size` is slots of a worker, partitions of a source."""
+
+    def __init__(self, lease_s: float) -> None:
+        self.lease_s = lease_s
+        self.members: dict[NodeId, Member] = {}
+        self._lost: dict[NodeId, None] = {}
+
+    def join(self, node: NodeId, address: str, *, is_worker: bool, size: int, now: float) -> bool:
+        """A node said hello; True if it was no member or answers elsewhere now."""
+        known = self.members.get(node)
+        self.members[node] = Member(node, address, is_worker, size, now + self.lease_s)
+        return known is None or known.address != address
+
+    def renew(self, node: NodeId, busy: float, now: float) -> bool:
+        """A heartbeat; False if the node is no member."""
+        member = self.members.get(node)
+        if member is None:
+            return False
+        member.expires, member.busy, member.suspected = now + self.lease_s, busy, False
+        return True
+
+    def heard(self, node: NodeId, now: float) -> None:
+        """Any message proves that its sender lived a moment ago."""
+        if (member := self.members.get(node)) is not None:
+            member.expires = max(member.expires, now + self.lease_s)
+
+    def suspect(self, node: NodeId) -> bool:
+        """Someone could not reach it; True if that is news."""
+        member = self.members.get(node)
+        if member is None or member.suspected:
+            return False
+        member.suspected = True
+        return True
+
+    def expired(self, now: float) -> list[NodeId]:
+        """Members whose lease has ended."""
+        return [member.node for member in self.members.values() if member.expires <= now]
+
+    def lose(self, node: NodeId) -> bool:
+        """The verdict. A lost worker is remembered, so that it is refused; True if it was a member."""
+        member = self.members.pop(node, None)
+        if member is None:
+            return False
+        if member.is_worker:
+            self._lost[node] = None
+            while len(self._lost) > LOST_REMEMBERED_MAX:
+                del self._lost[next(iter(self._lost))]
+        return True
+
+    def is_lost(self, node: NodeId) -> bool:
+        """Whether that worker was declared lost."""
+        return node in self._lost
+
+    def workers(self) -> list[Member]:
+        """Living workers in a stable order."""
+        return sorted((m for m in self.members.values() if m.is_worker), key=lambda m: m.node)
+
+    def sources(self) -> list[Member]:
+        """Living sources in a stable order."""
+        return sorted((m for m in self.members.values() if not m.is_worker), key=lambda m: m.node)
+
+    def next_deadline(self) -> float | None:
+        """When the first lease ends."""
+        return min((member.expires for member in self.members.values()), default=None)

@@ -1,0 +1,68 @@
+"""How far a job has come: done batches per partition, the frontier, what the owners hold.
+
+`done` never goes back: output that is written stays written. `held` is what the present owner
+stands at; it falls back when a partition moves and replays (section 3.3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from drizzle_streams.model.ids import NO_BATCH, BatchId, PartitionId, StageId
+from drizzle_streams.model.job import JobSpec
+from drizzle_streams.protocol.messages import BatchLatency
+
+LATENCIES_KEPT_MAX = 50_000
+
+
+@dataclass(slots=True)
+class Progress:
+    """Per stage and partition, the last batch with all before it done (reports come by ranges)."""
+
+    spec: JobSpec
+    done: list[list[BatchId]] = field(default_factory=list[list[BatchId]])
+    held: list[list[BatchId]] = field(default_factory=list[list[BatchId]])
+    latencies: dict[BatchId, float] = field(default_factory=dict[BatchId, float])
+    _frontier: BatchId = NO_BATCH
+
+    def __post_init__(self) -> None:
+        self.done = [[NO_BATCH] * stage.partitions for stage in self.spec.stages]
+        self.held = [[NO_BATCH] * stage.partitions for stage in self.spec.stages]
+
+    @property
+    def frontier(self) -> BatchId:
+        """The highest batch with all of it and all before it done (law 5: commit by prefix)."""
+        return self._frontier
+
+    def restore(self, batch: BatchId) -> None:
+        """Everything up to a committed checkpoint is done."""
+        for stage in self.done:
+            for partition, done in enumerate(stage):
+                stage[partition] = max(done, batch)
+        self._advance()
+
+    def finish(self, stage: StageId, partitions: tuple[PartitionId, ...], last: BatchId) -> None:
+        """Output of those partitions is durable up to `last`."""
+        row = self.done[stage]
+        for partition in partitions:
+            row[partition] = max(row[partition], last)
+        self._advance()
+
+    def hold(self, stage: StageId, partitions: tuple[PartitionId, ...], last: BatchId) -> None:
+        """Their present owner stands at `last`."""
+        for partition in partitions:
+            self.held[stage][partition] = last
+
+    def observe(self, latencies: tuple[BatchLatency, ...]) -> None:
+        """A batch is as late as its latest part; the oldest are forgotten beyond a bound."""
+        for line in latencies:
+            self.latencies[line.batch] = max(self.latencies.get(line.batch, 0.0), line.milliseconds)
+        while len(self.latencies) > LATENCIES_KEPT_MAX:
+            del self.latencies[next(iter(self.latencies))]
+
+    def stage_done(self, stage: StageId) -> BatchId:
+        """The last batch that all partitions of a stage have done."""
+        return min(self.done[stage])
+
+    def _advance(self) -> None:
+        self._frontier = max(self._frontier, min(min(row) for row in self.done))

@@ -1,0 +1,235 @@
+"""One job on one source: which batches are sealed, offered, taken.
+
+Batch b of a stage is sealed when a launched group covers it, its time has come, and no more
+than `IN_FLIGHT_MAX` batches before it wait to be taken (credit: slow workers make batches
+larger instead of queues longer). Bounds are durable before a batch is offered, and replay
+offers the very same bounds (law 4).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from drizzle_streams.core import actions as act
+from drizzle_streams.core.machine import Effects
+from drizzle_streams.model.bounds import Bounds
+from drizzle_streams.model.ids import (
+    NO_BATCH,
+    BatchId,
+    Generation,
+    JobId,
+    NodeId,
+    Offset,
+    PartitionId,
+    SourceId,
+    StageId,
+    StreamId,
+    WorkerId,
+)
+from drizzle_streams.model.job import JobSpec
+from drizzle_streams.model.placement import Placement
+from drizzle_streams.protocol import messages as msg
+
+IN_FLIGHT_MAX = 8
+"""Batches offered and not yet computed; at the bound the source waits and the next batch grows."""
+
+BATCH_RECORDS_MAX = 1_000_000
+"""Records that one batch takes of one partition; what lies beyond waits for the next batch."""
+
+SEAL_RETRY_S = 0.1
+
+
+@dataclass(slots=True)
+class SealedBatch:
+    """Durable bounds of a batch, by partition, and when they were fixed."""
+
+    bounds: dict[PartitionId, Bounds]
+    sealed_at_ms: float
+
+
+@dataclass(slots=True)
+class StageReading:
+    """How far a stage's stream has been sealed and taken on this source."""
+
+    stage: StageId
+    stream: StreamId
+    partitions: tuple[PartitionId, ...]
+    sealed: BatchId = NO_BATCH
+    batches: dict[BatchId, SealedBatch] = field(default_factory=dict[BatchId, SealedBatch])
+    ends: dict[PartitionId, Offset] = field(default_factory=dict[PartitionId, Offset])
+    taken: dict[PartitionId, BatchId] = field(default_factory=dict[PartitionId, BatchId])
+    sealing: bool = False
+    retry_at: float = 0.0
+
+
+class SourceJob:
+    """State of one job; the source machine dispatches to it."""
+
+    def __init__(self, source: SourceId, job: JobId) -> None:
+        self.source = source
+        self.job = job
+        self.generation = Generation(0)
+        self.placement = Placement()
+        self.readings: dict[StageId, StageReading] = {}
+        self.born: Generation | None = None
+        self.recovered: dict[StageId, dict[BatchId, SealedBatch]] = {}
+        self.launches: list[msg.Launch] = []
+        self.committed = NO_BATCH
+
+    def recover(self, born: Generation, stage: StageId, bounds: tuple[Bounds, ...], now: float) -> None:
+        """Bounds of a run found on disk at start; offered again when a generation is assigned."""
+        self.born = born
+        batches = self.recovered.setdefault(stage, {})
+        for bound in bounds:
+            kept = batches.setdefault(bound.batch, SealedBatch({}, now * 1000.0))
+            kept.bounds[bound.partition] = bound
+
+    @property
+    def sealed(self) -> BatchId:
+        """The last batch that is sealed for every stage read here."""
+        known = [reading.sealed for reading in self.readings.values()]
+        known += [max(batches, default=NO_BATCH) for batches in self.recovered.values()]
+        return min(known, default=NO_BATCH)
+
+    def assign(self, assign: msg.Assign, out: Effects) -> None:
+        """Take a generation: offer again, to whoever owns now, what has yet to be computed."""
+        if self.born not in (None, assign.spec.born):
+            self._forget_run(out)
+        self.born = assign.spec.born
+        self.generation = assign.generation
+        self.placement = assign.placement
+        self.launches = []
+        self._open_readings(assign, out)
+        self.commit(assign.committed, out)
+        for reading in self.readings.values():
+            for partition in reading.partitions:
+                needed = assign.needed[reading.stage][partition]
+                reading.taken[partition] = BatchId(needed - 1)
+            self.offer_again(reading, reading.partitions, None, out)
+
+    def _forget_run(self, out: Effects) -> None:
+        """The job of this name is another run: what we hold of the old one is nobody's."""
+        self.readings, self.recovered, self.committed = {}, {}, NO_BATCH
+        out.start(act.ReleaseInput(self.job, self.born or Generation(0)))
+
+    def _open_readings(self, assign: msg.Assign, out: Effects) -> None:
+        layouts = {layout.stream: layout for layout in assign.layouts}
+        for stage in assign.spec.stages:
+            if stage.stream is None or stage.stage in self.readings:
+                continue
+            partitions = layouts[stage.stream].held_by(self.source)
+            if not partitions:
+                continue
+            reading = StageReading(stage.stage, stage.stream, partitions, sealed=assign.committed)
+            batches = self.recovered.pop(stage.stage, {})
+            for batch in sorted(batches):
+                reading.batches[batch] = batches[batch]
+                reading.sealed = max(reading.sealed, batch)
+                for partition, bound in batches[batch].bounds.items():
+                    reading.ends[partition] = bound.end
+            self.readings[stage.stage] = reading
+            out.start(act.OpenStream(self.job, assign.spec.born, stage.stage, stage.stream, partitions))
+
+    def launch(self, launch: msg.Launch) -> None:
+        """A group may be sealed, each batch when its time comes."""
+        if launch not in self.launches:
+            self.launches.append(launch)
+
+    def seal_times(self) -> list[tuple[float, StageReading]]:
+        """When each stage's next batch may be sealed, in cluster seconds; none while it must wait."""
+        found: list[tuple[float, StageReading]] = []
+        for reading in self.readings.values():
+            due = self._due(BatchId(reading.sealed + 1))
+            if due is not None and not reading.sealing and self._credit(reading):
+                found.append((max(due, reading.retry_at), reading))
+        return found
+
+    def _due(self, batch: BatchId) -> float | None:
+        for launch in reversed(self.launches):
+            if launch.first <= batch <= launch.last:
+                return (launch.starts_at_ms + (batch - launch.first + 1) * launch.interval_ms) / 1000.0
+        return None
+
+    def _credit(self, reading: StageReading) -> bool:
+        slowest = min((reading.taken.get(p, NO_BATCH) for p in reading.partitions), default=NO_BATCH)
+        return reading.sealed - slowest < IN_FLIGHT_MAX
+
+    def seal(self, reading: StageReading, out: Effects) -> None:
+        """Have the next batch's bounds fixed and made durable."""
+        reading.sealing = True
+        firsts = tuple((p, reading.ends.get(p)) for p in reading.partitions)
+        batch = BatchId(reading.sealed + 1)
+        out.start(act.SealBatch(self.job, reading.stage, reading.stream, batch, firsts, BATCH_RECORDS_MAX))
+
+    def sealed_batch(
+        self, stage: StageId, batch: BatchId, bounds: tuple[Bounds, ...], now: float, out: Effects
+    ) -> None:
+        """Bounds are durable: offer the batch to the owners which the placement names."""
+        reading = self.readings[stage]
+        reading.sealing = False
+        reading.sealed = batch
+        kept = SealedBatch({b.partition: b for b in bounds}, now * 1000.0)
+        reading.batches[batch] = kept
+        for bound in bounds:
+            reading.ends[bound.partition] = bound.end
+        self.launches = [launch for launch in self.launches if launch.last >= batch]
+        self._offer(reading, batch, reading.partitions, None, out)
+
+    def _offer(
+        self,
+        reading: StageReading,
+        batch: BatchId,
+        partitions: tuple[PartitionId, ...],
+        only: WorkerId | None,
+        out: Effects,
+    ) -> None:
+        kept = reading.batches[batch]
+        by_owner: dict[WorkerId, list[Bounds]] = {}
+        for partition in partitions:
+            owner = self.placement.owner(reading.stage, partition)
+            if only is None or owner == only:
+                by_owner.setdefault(owner, []).append(kept.bounds[partition])
+        for owner, bounds in by_owner.items():
+            offer = msg.Offer(
+                self.job,
+                self.generation,
+                self.source,
+                reading.stage,
+                batch,
+                kept.sealed_at_ms,
+                tuple(bounds),
+            )
+            out.send(NodeId(owner), offer)
+
+    def offer_again(
+        self,
+        reading: StageReading,
+        partitions: tuple[PartitionId, ...],
+        only: WorkerId | None,
+        out: Effects,
+        first: BatchId = NO_BATCH,
+    ) -> None:
+        """Offer every sealed batch that its owner has not taken, oldest first."""
+        for batch in sorted(reading.batches):
+            open_ = tuple(p for p in partitions if batch > max(reading.taken.get(p, NO_BATCH), first - 1))
+            if open_:
+                self._offer(reading, batch, open_, only, out)
+
+    def taken(self, stage: StageId, partitions: tuple[PartitionId, ...], batch: BatchId) -> None:
+        """A worker computed an offered batch: credit."""
+        reading = self.readings.get(stage)
+        if reading is None:
+            return
+        for partition in partitions:
+            reading.taken[partition] = max(reading.taken.get(partition, NO_BATCH), batch)
+
+    def commit(self, batch: BatchId, out: Effects) -> None:
+        """A checkpoint is durable: bounds and input behind it are nobody's need any more."""
+        self.committed = max(self.committed, batch)
+        for reading in self.readings.values():
+            before = reading.batches.get(batch)
+            for old in [b for b in reading.batches if b <= batch]:
+                del reading.batches[old]
+            if before is not None:
+                ends = tuple((p, bound.end) for p, bound in sorted(before.bounds.items()))
+                out.start(act.TrimInput(self.job, reading.stage, reading.stream, batch, ends))

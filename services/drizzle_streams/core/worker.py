@@ -1,0 +1,328 @@
+"""The worker machine: membership, fencing, fair choice of the next task, reports.
+
+Rules:
+- Older generations are refused and counted; a `Refused` of our own life means: start anew.
+- Slots bound how many tasks run at once; older batches first, later stages first; a cohort
+  that replays never takes two turns in a row while one that does not is ready, so surviving
+  partitions go on during a recovery.
+- A task that waits longer than `awaited_timeout_s` asks the coordinator who owes it what.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from drizzle_streams.core import actions as act
+from drizzle_streams.core import events as ev
+from drizzle_streams.core.cohorts import Cohort
+from drizzle_streams.core.machine import Effects
+from drizzle_streams.core.worker_job import WorkerJob
+from drizzle_streams.model.ids import COORDINATOR, BatchId, JobId, NodeId, WorkerId
+from drizzle_streams.model.job import Scheduling
+from drizzle_streams.model.task import TaskError
+from drizzle_streams.protocol import messages as msg
+
+REPORT_INTERVAL_S = 0.02
+"""Finished tasks are reported at most this often: one message for many batches."""
+
+HELLO_INTERVAL_S = 0.5
+AWAITED_TIMEOUT_S = 1.0
+HEARTBEATS_PER_LEASE = 5
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """What a worker is told at start; `slots` tasks run at once."""
+
+    worker: WorkerId
+    address: str
+    slots: int = 1
+    awaited_timeout_s: float = AWAITED_TIMEOUT_S
+
+
+class Worker:
+    """Decides for one life of a worker process."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self.settings = settings
+        self.jobs: dict[JobId, WorkerJob] = {}
+        self.refused = 0
+        self.rejoining = False
+        self._running = 0
+        self._replayed_last = False
+        self._welcome = False
+        self._lease_s = 0.0
+        self._beat_at = 0.0
+        self._report_at: float | None = None
+        self._overdue_at: float | None = None
+        self._busy_since: float | None = None
+        self._busy_s = 0.0
+        self._beat_from = 0.0
+        self._failures: dict[JobId, TaskError] = {}
+
+    # --- role -----------------------------------------------------------------------------
+
+    def refuses(self, sender: NodeId) -> msg.Message | None:
+        """A worker hears everybody; fencing is per job and generation."""
+        return None
+
+    def next_deadline(self) -> float | None:
+        """Heartbeat or hello, coalesced report, overdue tasks."""
+        if self.rejoining:
+            return None
+        times = [self._beat_at]
+        times += [t for t in (self._report_at, self._overdue_at) if t is not None]
+        return min(times)
+
+    def on_deadline(self, now: float, out: Effects) -> None:
+        """Say that we live; report; ask for what is overdue."""
+        if self._beat_at <= now:
+            self._beat(now, out)
+        if self._report_at is not None and self._report_at <= now:
+            self._report_all(out)
+        if self._overdue_at is not None and self._overdue_at <= now:
+            self._ask_overdue(now, out)
+        self._plan_deadlines(now)
+
+    def handle(self, event: ev.Event, now: float, out: Effects) -> None:
+        """Something happened; afterwards whatever can run is started."""
+        if self.rejoining:
+            return
+        match event:
+            case ev.Received(sender=sender, message=message, carried=carried):
+                self._received(sender, message, carried, now, out)
+            case ev.PeerRestarted(node=node):
+                if node == COORDINATOR:
+                    self._hello(now, out)
+            case ev.LinkOverflowed(node=node):
+                self._hello(now, out) if node == COORDINATOR else self._suspect(node, out)
+            case ev.PeerUnreachable(node=node):
+                if node != COORDINATOR:
+                    self._suspect(node, out)
+            case ev.ProgramLoaded(job=job):
+                if job in self.jobs:
+                    self.jobs[job].loaded = True
+            case ev.ProgramFailed(job=job, error=error) | ev.CohortFailed(job=job, error=error):
+                self._failed(job, error, out)
+            case ev.OutputFailed(job=job, error=error):
+                self._failed(job, error, out)
+            case _:
+                self._job_event(event, now, out)
+        self._run_ready(out, now)
+        self._plan_deadlines(now)
+
+    # --- messages -------------------------------------------------------------------------
+
+    def _received(
+        self, sender: NodeId, message: msg.Message, carried: bool, now: float, out: Effects
+    ) -> None:
+        match message:
+            case msg.Welcome(lease_ms=lease_ms):
+                self._welcomed(lease_ms / 1000.0, now)
+            case msg.Refused(reason=reason):
+                self.rejoining = True
+                out.start(act.Rejoin(reason))
+            case msg.Peers(peers=peers):
+                for peer in peers:
+                    if peer.node != NodeId(self.settings.worker):
+                        out.start(act.LearnPeer(peer.node, peer.address))
+            case msg.Assign():
+                self._assign(message, now, out)
+            case msg.StopJob(job=job, reason=reason):
+                if self.jobs.pop(job, None) is not None:
+                    out.start(act.ForgetJob(job, reason))
+            case _:
+                self._job_message(message, carried, now, out)
+
+    def _job_message(self, message: msg.Message, carried: bool, now: float, out: Effects) -> None:
+        job = self.jobs.get(getattr(message, "job", JobId("")))
+        generation = getattr(message, "generation", -1)
+        if job is None or generation < job.generation:
+            self.refused += 1
+            return
+        match message:
+            case msg.Offer():
+                job.offered(message, carried=carried, out=out)
+            case msg.BlocksReady():
+                job.blocks_ready(message, carried=carried, out=out)
+            case msg.Launch():
+                job.launch(message, now)
+            case msg.LaunchStage():
+                job.launch_stage(message, now, out)
+            case msg.Committed(batch=batch):
+                job.commit(batch, out)
+            case msg.Reannounce():
+                self._reannounce(job, message, out)
+            case _:
+                self.refused += 1
+
+    def _assign(self, assign: msg.Assign, now: float, out: Effects) -> None:
+        known = self.jobs.get(assign.spec.job)
+        if known is not None and assign.generation <= known.generation:
+            self.refused += 1
+            return
+        if known is not None and known.spec.born != assign.spec.born:
+            out.start(act.ForgetJob(assign.spec.job, "another run of the same name"))
+            self._failures.pop(assign.spec.job, None)
+            known = None
+        if known is None:
+            known = self.jobs[assign.spec.job] = WorkerJob(self.settings.worker, assign.spec)
+            out.start(act.LoadProgram(assign.spec))
+        known.assign(assign, now, out)
+
+    def _reannounce(self, job: WorkerJob, ask: msg.Reannounce, out: Effects) -> None:
+        for below in job.spec.downstream(ask.stage):
+            wanted = job.placement.held_by(ask.to, below.stage)
+            if wanted:
+                only = frozenset(ask.partitions)
+                job.announce(ask.stage, below.stage, ask.to, wanted, ask.first, only, out)
+
+    def _suspect(self, peer: NodeId, out: Effects) -> None:
+        out.send_once(COORDINATOR, msg.PeerSuspected(NodeId(self.settings.worker), peer))
+
+    # --- work that ended ------------------------------------------------------------------
+
+    def _job_event(self, event: ev.Event, now: float, out: Effects) -> None:
+        match event:
+            case ev.TaskFinished(key=key):
+                self._slot_freed(now)
+                if (job := self.jobs.get(key.job)) is not None:
+                    job.finished(key, now, out)
+            case ev.TaskCrashed(key=key, error=error):
+                self._slot_freed(now)
+                self._failed(key.job, error, out)
+            case ev.CohortOpened(job=job_id, cohort=cohort):
+                if (job := self.jobs.get(job_id)) is not None and cohort in job.cohorts:
+                    job.cohorts[cohort].open = True
+                    job.cohorts[cohort].waiting_since = now
+            case ev.OutputWritten(job=job_id, cohort=cohort, last=last):
+                if (job := self.jobs.get(job_id)) is not None:
+                    job.output_written(cohort, last, now, out)
+            case ev.SnapshotTaken(job=job_id, snapshot=snapshot):
+                if (job := self.jobs.get(job_id)) is not None:
+                    stored = msg.SnapshotStored(job_id, job.generation, self.settings.worker, snapshot)
+                    out.send(COORDINATOR, stored)
+            case ev.BlocksFetched(fetch=fetch, batches=batches):
+                if (job := self.jobs.get(fetch.job)) is not None:
+                    job.blocks_fetched(fetch, batches)
+            case ev.InputFetched(fetch=fetch):
+                if (job := self.jobs.get(fetch.fragment.job)) is not None:
+                    job.input_fetched(fetch)
+            case ev.FetchFailed(fetch=fetch):
+                if (job := self.jobs.get(fetch.job)) is not None:
+                    job.fetching.discard(fetch)
+                    self._suspect(NodeId(fetch.sender), out)
+            case ev.InputFetchFailed(fetch=fetch):
+                if (job := self.jobs.get(fetch.fragment.job)) is not None:
+                    job.fetching.discard(fetch)
+                    self._suspect(NodeId(fetch.source), out)
+            case _:
+                return
+
+    def _failed(self, job_id: JobId, error: TaskError, out: Effects) -> None:
+        """The user's failure ends the job here and is told; the worker goes on (law 10)."""
+        job = self.jobs.get(job_id)
+        if job is None or job.failed:
+            return
+        job.failed = True
+        self._failures[job_id] = error
+        out.send(COORDINATOR, msg.TaskFailed(job_id, job.generation, self.settings.worker, error))
+
+    # --- choosing what runs ---------------------------------------------------------------
+
+    def _run_ready(self, out: Effects, now: float) -> None:
+        while self._running < self.settings.slots:
+            found = [(job, cohort) for job in self.jobs.values() for cohort in job.ready()]
+            if not found:
+                return
+            job, cohort = min(found, key=lambda pair: self._turn(*pair))
+            self._replayed_last = job.replays(cohort)
+            self._running += 1
+            if self._running == 1:
+                self._busy_since = now
+            job.run(cohort, out)
+
+    def _turn(self, job: WorkerJob, cohort: Cohort) -> tuple[bool, BatchId, int]:
+        """Smaller goes first: no replay after a replay, then the oldest batch, then the last stage."""
+        return (self._replayed_last and job.replays(cohort), cohort.next, -cohort.stage)
+
+    def _slot_freed(self, now: float) -> None:
+        self._running -= 1
+        if self._running == 0 and self._busy_since is not None:
+            self._busy_s += now - self._busy_since
+            self._busy_since = None
+
+    # --- membership and reports -----------------------------------------------------------
+
+    def _welcomed(self, lease_s: float, now: float) -> None:
+        self._welcome = True
+        self._lease_s = lease_s
+        self._beat_at = now + lease_s / HEARTBEATS_PER_LEASE
+
+    def _beat(self, now: float, out: Effects) -> None:
+        if not self._welcome:
+            self._hello(now, out)
+            return
+        self._beat_at = now + self._lease_s / HEARTBEATS_PER_LEASE
+        out.send_once(COORDINATOR, msg.Heartbeat(NodeId(self.settings.worker), self._busy(now)))
+
+    def _busy(self, now: float) -> float:
+        """The share of time with a task running since the last heartbeat."""
+        running = now - self._busy_since if self._busy_since is not None else 0.0
+        span = now - self._beat_from
+        busy = (self._busy_s + running) / span if span > 0 else 0.0
+        self._busy_s, self._beat_from = 0.0, now
+        if self._busy_since is not None:
+            self._busy_since = now
+        return min(1.0, busy)
+
+    def _hello(self, now: float, out: Effects) -> None:
+        """Introduce ourselves, with everything we hold; the coordinator may be a new one."""
+        self._welcome = False
+        self._beat_at = now + HELLO_INTERVAL_S
+        holdings = tuple(job.holding() for job in self.jobs.values())
+        hello = msg.WorkerHello(self.settings.worker, self.settings.address, self.settings.slots, holdings)
+        out.send(COORDINATOR, hello)
+        for job_id, error in self._failures.items():
+            if (job := self.jobs.get(job_id)) is not None:
+                out.send(COORDINATOR, msg.TaskFailed(job_id, job.generation, self.settings.worker, error))
+
+    def _report_all(self, out: Effects) -> None:
+        self._report_at = None
+        for job in self.jobs.values():
+            if job.report_due:
+                out.send(COORDINATOR, job.report())
+
+    def _ask_overdue(self, now: float, out: Effects) -> None:
+        self._overdue_at = None
+        for job in self.jobs.values():
+            for cohort in self._waiting(job):
+                if now - cohort.waiting_since >= self.settings.awaited_timeout_s:
+                    cohort.waiting_since = now
+                    missing = job.overdue(cohort)
+                    if missing:
+                        ask = msg.Overdue(
+                            job.spec.job,
+                            job.generation,
+                            self.settings.worker,
+                            cohort.stage,
+                            cohort.next,
+                            missing,
+                        )
+                        out.send(COORDINATOR, ask)
+
+    def _waiting(self, job: WorkerJob) -> list[Cohort]:
+        return [
+            c for c in job.cohorts.values() if c.open and not c.running and c.next <= job.launched[c.stage]
+        ]
+
+    def _plan_deadlines(self, now: float) -> None:
+        if self._report_at is None and any(job.report_due for job in self.jobs.values()):
+            lockstep = any(
+                job.report_due and job.spec.scheduling is not Scheduling.GROUP for job in self.jobs.values()
+            )
+            self._report_at = now if lockstep else now + REPORT_INTERVAL_S
+        if self._overdue_at is None:
+            since = [c.waiting_since for job in self.jobs.values() for c in self._waiting(job)]
+            if since:
+                self._overdue_at = min(since) + self.settings.awaited_timeout_s

@@ -1,0 +1,86 @@
+"""What the coordinator remembers: one record per kind and job, small, replaced whole.
+
+Keys are `job:{id}:{kind}`. Together they are enough to recover a job after the coordinator
+died: what it is, who owned what, what was launched, the last checkpoint, and where blocks
+lay (shuffle metadata).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from drizzle_streams.model.ids import BatchId, Generation, GroupId, JobId
+from drizzle_streams.model.job import JobSpec
+from drizzle_streams.model.placement import Placement, StreamLayout
+from drizzle_streams.model.snapshot import Checkpoint
+from drizzle_streams.protocol.messages import Available
+
+
+class JobPhase(StrEnum):
+    """Where a job is in its life. WAITING: not enough members; STOPPING: finishing what is launched."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """The job itself; `detail` says why it failed or stopped."""
+
+    spec: JobSpec
+    phase: JobPhase
+    layouts: tuple[StreamLayout, ...]
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AssignRecord:
+    """The newest generation of a job and who owns what in it."""
+
+    generation: Generation
+    placement: Placement
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRecord:
+    """The newest group launched."""
+
+    group: GroupId
+    first: BatchId
+    last: BatchId
+    starts_at_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRecord:
+    """The newest committed checkpoint."""
+
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class BlocksRecord:
+    """Shuffle metadata: which worker holds blocks of which batches, as of the newest checkpoint."""
+
+    held: tuple[Available, ...]
+
+
+Record = JobRecord | AssignRecord | GroupRecord | CheckpointRecord | BlocksRecord
+
+
+def job_key(job: JobId, kind: str) -> str:
+    """The ledger key of one of a job's records; `kind` is spec, assign, group, checkpoint or blocks."""
+    return f"job:{job}:{kind}"
+
+
+RECORD_KINDS: dict[str, type[Record]] = {
+    "spec": JobRecord,
+    "assign": AssignRecord,
+    "group": GroupRecord,
+    "checkpoint": CheckpointRecord,
+    "blocks": BlocksRecord,
+}

@@ -1,0 +1,172 @@
+"""The one driver: keeps the order of effects that `core.machine` makes a law.
+
+persist → send → start, for one event after another, in one task. What is persisted is
+awaited before anything of the same bundle is said; a failed write ends the service (the next
+life recovers from the ledger). Everything else that takes time is the performer's, and comes
+back as events through `post`.
+
+The event queue is bounded: frames that find it full are dropped and counted (the sender's
+outbox repeats them); events of our own work always find room, since that work is bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from drizzle_streams.core.actions import LearnPeer, Start
+from drizzle_streams.core.events import EnvelopeArrived, Event, PeerUnreachable
+from drizzle_streams.core.machine import Actions, Machine, Persist, Send
+from drizzle_streams.errors import ProtocolError
+from drizzle_streams.model.ids import NodeId
+from drizzle_streams.protocol.codec import decode_envelope, encode_envelope
+from drizzle_streams.protocol.messages import Message
+from drizzle_streams.runtime.clock import Clock
+from drizzle_streams.transport.base import Transport
+
+FRAMES_WAITING_MAX = 8_192
+"""Frames taken in and not yet handled; beyond it frames are dropped and repeated by their sender."""
+
+PAYLOADS_PER_FRAME_BYTES_MAX = 4 * 1024 * 1024
+"""Payloads that ride in one frame; what lies beyond is pulled by its receiver."""
+
+EVENTS_PER_TURN_MAX = 64
+"""Events handled before the loop lets others run."""
+
+
+class Performer(Protocol):
+    """Does what a machine starts. One per service."""
+
+    def perform(self, action: Start) -> Awaitable[None] | None:
+        """Start it. An awaitable is awaited before the next event (only where order demands it)."""
+        ...
+
+    def attach(self, to: NodeId, message: Message) -> bytes | None:
+        """The payload that rides along with a message to a node, if it is small enough to."""
+        ...
+
+    def absorb(self, sender: NodeId, message: Message, payload: bytes) -> bool:
+        """Keep a payload that came along; False if it is not usable (it will be pulled)."""
+        ...
+
+
+Persister = Callable[[Sequence[Persist]], Awaitable[None]]
+
+
+class Driver:
+    """Drives one machine until it is cancelled or something that may not fail fails."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        clock: Clock,
+        transport: Transport,
+        performer: Performer,
+        persist: Persister | None = None,
+    ) -> None:
+        self.machine = machine
+        self.clock = clock
+        self.transport = transport
+        self.performer = performer
+        self.persist = persist
+        self.addresses: dict[NodeId, str] = {}
+        self.frames_dropped = 0
+        self.frames_refused = 0
+        self.messages_sent: dict[str, int] = {}
+        self.messages_received: dict[str, int] = {}
+        self._events: deque[Event] = deque()
+        self._frames = 0
+        self._wake = asyncio.Event()
+        transport.on_frame = self.take_frame
+        transport.on_unreachable = lambda node: self.post(PeerUnreachable(node))
+
+    def post(self, event: Event) -> None:
+        """Something happened; handled in order of posting."""
+        self._events.append(event)
+        self._wake.set()
+
+    def take_frame(self, sender: NodeId, frame: bytes) -> None:
+        """A frame came in: decode it, keep payloads, hand the rest to the machine."""
+        if self._frames >= FRAMES_WAITING_MAX:
+            self.frames_dropped += 1
+            return
+        try:
+            envelope, payloads = decode_envelope(frame)
+            if envelope.sender != sender:
+                raise ProtocolError(f"envelope says {envelope.sender}, its connection says {sender}")
+        except ProtocolError:
+            self.frames_refused += 1
+            return
+        carried: list[bool] = []
+        for item, payload in zip(envelope.items, payloads, strict=True):
+            kind = type(item.message).__name__
+            self.messages_received[kind] = self.messages_received.get(kind, 0) + 1
+            carried.append(payload is not None and self.performer.absorb(sender, item.message, payload))
+        self._frames += 1
+        self.post(EnvelopeArrived(envelope, tuple(carried)))
+
+    async def run(self) -> None:
+        """Handle events and deadlines until cancelled."""
+        while True:
+            await self._wait()
+            for _ in range(EVENTS_PER_TURN_MAX):
+                if not self._events:
+                    break
+                event = self._events.popleft()
+                if isinstance(event, EnvelopeArrived):
+                    self._frames -= 1
+                await self._carry_out(self.machine.handle(event, self.clock.now()))
+            await self._keep_deadline()
+            await asyncio.sleep(0)  # others' turn: a flood of events must not starve the loop
+
+    async def _wait(self) -> None:
+        if self._events:
+            return
+        self._wake.clear()
+        deadline = self.machine.next_deadline()
+        timeout = None if deadline is None else max(0.0, deadline - self.clock.now())
+        try:
+            async with asyncio.timeout(timeout):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _keep_deadline(self) -> None:
+        now = self.clock.now()
+        deadline = self.machine.next_deadline()
+        if deadline is not None and deadline <= now:
+            await self._carry_out(self.machine.on_deadline(now))
+
+    async def _carry_out(self, actions: Actions) -> None:
+        if actions.persist:
+            if self.persist is None:
+                raise TypeError("this machine persists, but its driver was given no ledger")
+            await self.persist(actions.persist)
+        for start in actions.start:
+            if isinstance(start, LearnPeer):
+                self.addresses[start.node] = start.address
+        for send in actions.send:
+            self._send(send)
+        for start in actions.start:
+            if not isinstance(start, LearnPeer):
+                waited = self.performer.perform(start)
+                if waited is not None:
+                    await waited
+
+    def _send(self, send: Send) -> None:
+        address = self.addresses.get(send.to)
+        if address is None:
+            return  # not known yet: the outbox repeats, and Peers precede what needs them
+        payloads: list[bytes | None] = []
+        room = PAYLOADS_PER_FRAME_BYTES_MAX
+        for item in send.envelope.items:
+            kind = type(item.message).__name__
+            self.messages_sent[kind] = self.messages_sent.get(kind, 0) + 1
+            payload = self.performer.attach(send.to, item.message) if room > 0 else None
+            if payload is not None and len(payload) > room:
+                payload = None
+            room -= len(payload or b"")
+            payloads.append(payload)
+        self.transport.send(send.to, address, encode_envelope(send.envelope, tuple(payloads)))
