@@ -76,9 +76,9 @@ class RedisConfig:
             f"appendfsync {self.appendfsync.value}",
             "aof-load-truncated yes",  # a torn tail was never acknowledged
             "aof-use-rdb-preamble yes",
-            # The file stays within twice the size of its last rewrite, or 32 MiB.
+            # The file stays within twice the size of its last rewrite, or 64 MiB.
             "auto-aof-rewrite-percentage 100",
-            "auto-aof-rewrite-min-size 32mb",
+            "auto-aof-rewrite-min-size 64mb",
             # At the bound writes fail and say so; Redis never drops state to make room.
             f"maxmemory {self.memory_bytes_max}",
             "maxmemory-policy noeviction",
