@@ -1,0 +1,81 @@
+"""Stream-static joins: the static side is indexed once, a batch pays for its own rows only.
+
+Rules:
+- The static side is sorted by the stable hash of its keys; a look-up is a binary search,
+  then a comparison of the keys themselves, so that colliding hashes never join.
+- A null key matches nothing, on either side.
+- Rows come in the order of the stream; several matches of one row in the order of the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from drizzle_streams.engine.index import HashIndex, equal_keys
+from drizzle_streams.engine.keys import key_hash
+from drizzle_streams.engine.program import JoinTable
+from drizzle_streams.engine.series import row_numbers
+
+_ROW = "__row"
+_SUFFIX = "_right"
+
+
+class TableJoin:
+    """One join with one static table. Thread-safe: nothing changes after construction."""
+
+    def __init__(self, step: JoinTable, table: pl.DataFrame, left_schema: Mapping[str, pl.DataType]) -> None:
+        self._left_on = list(step.left_on)
+        self._keep_unmatched = step.how == "left"
+        self._left_hash = key_hash(step.left_on, left_schema)
+        rows = table.drop_nulls(list(step.right_on))
+        hashes = rows.select(key_hash(step.right_on, table.schema)).to_series()
+        order = hashes.arg_sort()
+        ordered = rows[order].rechunk()
+        self._index = HashIndex(hashes[order])
+        self._keys = ordered.select(step.right_on)
+        payload = ordered.drop(list(step.right_on))
+        taken = {name: name + _SUFFIX for name in payload.columns if name in left_schema}
+        self._payload = payload.rename(taken)
+
+    def run(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The frame with the table's columns added; unmatched rows go, or get nulls in a left join."""
+        keys = frame.select(self._left_on)
+        rows, positions = self._matches(keys, frame.select(self._left_hash).to_series())
+        if self._keep_unmatched:
+            rows, positions = _with_unmatched(rows, positions, frame.height)
+        left = frame if len(rows) == frame.height and self._index.longest <= 1 else frame[rows]
+        return left.hstack(self._payload[positions].get_columns()) if self._payload.width else left
+
+    def _matches(self, keys: pl.DataFrame, hashes: pl.Series) -> tuple[pl.Series, pl.Series]:
+        """Pairs (row of the frame, row of the table) with equal keys, in order."""
+        found: list[tuple[pl.Series, pl.Series]] = []
+        for rows, positions in self._index.candidates(hashes):
+            every = len(rows) == keys.height
+            same = equal_keys(keys if every else keys[rows], self._keys[positions], nulls_equal=False)
+            if same.all():
+                found.append((rows, positions))
+            else:
+                found.append((rows.filter(same), positions.filter(same)))
+        if len(found) == 1:
+            return found[0]
+        return _in_order(found)
+
+
+def _in_order(found: list[tuple[pl.Series, pl.Series]]) -> tuple[pl.Series, pl.Series]:
+    empty = row_numbers(0)
+    rows = pl.concat([empty, *(rows for rows, _ in found)], rechunk=True)
+    positions = pl.concat([empty, *(positions for _, positions in found)], rechunk=True)
+    order = pl.DataFrame([rows.alias("r"), positions.alias("p")]).sort("r", "p")
+    return order.get_column("r"), order.get_column("p")
+
+
+def _with_unmatched(rows: pl.Series, positions: pl.Series, height: int) -> tuple[pl.Series, pl.Series]:
+    """Add the rows that matched nothing, with a null position."""
+    if len(rows) == height and (rows == row_numbers(height)).all():
+        return rows, positions
+    every = pl.DataFrame([row_numbers(height).alias(_ROW)])
+    pairs = pl.DataFrame([rows.alias(_ROW), positions.alias("p")])
+    joined = every.join(pairs, on=_ROW, how="left", maintain_order="left_right")
+    return joined.get_column(_ROW), joined.get_column("p")
