@@ -1,0 +1,194 @@
+"""One HTTP server per service: the doors, who may enter, and their bounds.
+
+Services add routes; `HttpTransport` adds its own. Every door wants the cluster's
+token unless it was added with another key or as public, and that includes paths
+that do not exist: who has no token learns nothing from asking around.
+
+Bounds: connections, header lines, bodies, idle connections, the time a close
+may take. Errors are JSON (`http_errors`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from aiohttp import hdrs, web
+
+from drizzle_streams.errors import ConfigError, explain
+from drizzle_streams.transport import auth as doors
+from drizzle_streams.transport.auth import PUBLIC, Auth, Public
+from drizzle_streams.transport.base import MIB, Address, RefuseReason
+from drizzle_streams.transport.http_errors import Handler, RefusedError, answer_errors
+
+WILDCARDS = frozenset({"", "0.0.0.0", "::"})
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """Bounds of a server. Times in seconds, sizes in bytes."""
+
+    body_bytes_max: int = 16 * MIB
+    header_line_bytes_max: int = 8190
+    headers_max: int = 64
+    connections_max: int = 1024
+    idle_timeout_s: float = 75.0
+    """A kept connection without a request is closed after this."""
+    close_timeout_s: float = 2.0
+    """What running handlers get at a close before they are cancelled."""
+
+
+class HttpServer:
+    """Listens on (host, port); port 0 takes a free one. `token` is the cluster's."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        token: str,
+        *,
+        advertise_host: str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        limits: ServerLimits | None = None,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._advertise_host = advertise_host
+        self._ssl_context = ssl_context
+        self._limits = limits or ServerLimits()
+        self._default_key: Auth = doors.cluster(token)
+        self._keys: dict[web.AbstractRoute, Auth] = {}
+        self._app = web.Application(
+            middlewares=[answer_errors, self._doorkeeper], client_max_size=self._limits.body_bytes_max
+        )
+        self._runner: web.AppRunner | None = None
+        self._listener: asyncio.Server | None = None
+        self._handling: set[asyncio.Task[object]] = set()
+        self.refused: Counter[RefuseReason] = Counter()
+        """Requests turned away at the door, by reason."""
+
+    @property
+    def address(self) -> Address:
+        """How others reach this server; the port is known once it listens."""
+        scheme = "https" if self._ssl_context else "http"
+        host = self._advertise_host or (socket.gethostname() if self._host in WILDCARDS else self._host)
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
+    def port(self) -> int:
+        """The port listened on (the one asked for until `start`)."""
+        return self._port
+
+    def add_routes(
+        self, routes: Iterable[web.AbstractRouteDef], *, public: bool = False, auth: Auth | None = None
+    ) -> None:
+        """Add doors, before `start`. Key: the cluster's token, `auth`, or none if `public`."""
+        key = PUBLIC if public else auth or self._default_key
+        for route in self._app.router.add_routes(routes):
+            self._keys[route] = key
+
+    async def start(self) -> None:
+        """Listen. Raises `ConfigError` when the address cannot be had."""
+        limits = self._limits
+        runner = web.AppRunner(
+            self._app,
+            access_log=None,
+            shutdown_timeout=limits.close_timeout_s,
+            keepalive_timeout=limits.idle_timeout_s,
+            max_line_size=limits.header_line_bytes_max,
+            max_field_size=limits.header_line_bytes_max,
+            max_headers=limits.headers_max,
+            lingering_time=limits.close_timeout_s,
+        )
+        await runner.setup()
+        try:
+            self._listener = await asyncio.get_running_loop().create_server(
+                lambda: self._protocol(runner), self._host, self._port, ssl=self._ssl_context
+            )
+        except OSError as error:
+            await runner.cleanup()
+            raise self._cannot_listen(error) from error
+        self._runner = runner
+        self._port = self._listener.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        """Stop listening, give running handlers their bounded time, close all.
+
+        aiohttp alone would leave a handler behind whose client has hung up.
+        """
+        listener, self._listener = self._listener, None
+        runner, self._runner = self._runner, None
+        if listener is not None:
+            listener.close()
+        if self._handling:
+            await asyncio.wait(self._handling, timeout=self._limits.close_timeout_s)
+        for task in self._handling:
+            task.cancel()
+        if runner is not None:
+            await runner.cleanup()
+
+    def _protocol(self, runner: web.AppRunner) -> asyncio.Protocol:
+        """Who talks on a connection just accepted: the app, or a closed door."""
+        server = runner.server
+        assert server is not None
+        if len(server.connections) >= self._limits.connections_max:
+            self.refused[RefuseReason.CONNECTIONS_MAX] += 1
+            return _Closed()
+        return server()
+
+    @web.middleware
+    async def _doorkeeper(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Key first, then the announced length of the body, before any of it is read."""
+        key = self._keys.get(request.match_info.route, self._default_key)
+        if not doors.admits(key, request.headers.get(hdrs.AUTHORIZATION), request.match_info):
+            self.refused[RefuseReason.TOKEN] += 1
+            raise _no_entry(request, key)
+        body_bytes = request.content_length or 0
+        if body_bytes > self._limits.body_bytes_max:
+            self.refused[RefuseReason.OVERSIZED] += 1
+            raise web.HTTPRequestEntityTooLarge(self._limits.body_bytes_max, body_bytes)
+        task = asyncio.current_task()
+        assert task is not None
+        self._handling.add(task)
+        try:
+            return await handler(request)
+        finally:
+            self._handling.discard(task)
+
+    def _cannot_listen(self, error: OSError) -> ConfigError:
+        taken = error.errno == errno.EADDRINUSE
+        return ConfigError(
+            explain(
+                f"the address {self._host}:{self._port}",
+                wanted="to listen there",
+                found="another process on it" if taken else (error.strerror or str(error)),
+                remedy="Choose another port (0 takes a free one), or stop the other process."
+                if taken
+                else "Choose an address of this machine that this user may use.",
+            )
+        )
+
+
+class _Closed(asyncio.Protocol):
+    """Hangs up at once: the server has all the connections it may have."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
+def _no_entry(request: web.Request, key: Auth) -> RefusedError:
+    name = "no token" if isinstance(key, Public) else key.name
+    presented = hdrs.AUTHORIZATION in request.headers
+    return RefusedError(
+        401,
+        request.path,
+        wanted=f"the {name} (Authorization: Bearer …)",
+        found="another one" if presented else "none",
+        remedy=f"Present the {name} that this service was started with.",
+        headers={hdrs.WWW_AUTHENTICATE: "Bearer"},
+    )
