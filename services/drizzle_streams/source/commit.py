@@ -16,8 +16,8 @@ from collections.abc import Awaitable, Callable, MutableSequence
 from typing import NamedTuple
 
 from drizzle_streams.errors import StoreError, explain
+from drizzle_streams.source.files import WriteRefusedError
 from drizzle_streams.source.posts import Post, Receipt
-from drizzle_streams.source.segments import WriteRefusedError
 
 GROUP_BYTES_MAX = 4 * 1024 * 1024
 """Posts written together; bounds how long one write keeps the next group waiting."""

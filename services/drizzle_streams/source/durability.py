@@ -30,20 +30,15 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
-from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 READ_THREADS = 2
-FILE_NAME_MAX = 200
-"""Longest name made by `file_name`; leaves room for a suffix within the usual 255 bytes."""
 
 
 class Durability(StrEnum):
@@ -82,40 +77,3 @@ class Disk:
 
 async def _run(pool: ThreadPoolExecutor, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     return await asyncio.get_running_loop().run_in_executor(pool, lambda: act(*args, **kwargs))
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Make `path` hold exactly `data`, for ever or not at all: written aside, fsynced, renamed."""
-    aside = path.with_name(path.name + ".tmp")
-    with aside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-    sync_directory(path.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the creation, renaming and deletion of files in `directory` durable."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def file_name(name: str) -> str:
-    """A file name for any name: distinct, readable, harmless on every file system.
-
-    Lower-case letters, digits, `-` and `_` stand for themselves and everything else is
-    written as %XX, so `..`, `/` and names that differ only in case cannot do harm. A
-    name that gets too long ends in its SHA-256 instead.
-    """
-    escaped = "".join(
-        chr(byte) if chr(byte) in "abcdefghijklmnopqrstuvwxyz0123456789-_" else f"%{byte:02X}"
-        for byte in name.encode()
-    )
-    if len(escaped) <= FILE_NAME_MAX:
-        return escaped
-    digest = hashlib.sha256(name.encode()).hexdigest()
-    return f"{escaped[: FILE_NAME_MAX - len(digest) - 1]}~{digest}"

@@ -30,7 +30,8 @@ from pathlib import Path
 from drizzle_streams.errors import BackPressureError, ProtocolError, explain
 from drizzle_streams.source.cache import TailCache
 from drizzle_streams.source.commit import FailureHandler, GroupCommit
-from drizzle_streams.source.durability import Disk, Durability, sync_directory
+from drizzle_streams.source.durability import Disk, Durability
+from drizzle_streams.source.files import sync_directory
 from drizzle_streams.source.index import OffsetError, PartitionIndex, Place
 from drizzle_streams.source.posts import Post, Receipt, encoded_size, place_posts, receipts
 from drizzle_streams.source.producers import ProducerTable, Range, Sequenced
@@ -39,6 +40,7 @@ from drizzle_streams.source.segments import (
     Segment,
     SegmentWriter,
     create_segment,
+    damaged,
     delete_segments,
     read_places,
 )
@@ -331,6 +333,9 @@ def _recover_or_create(directory: Path, stream: str, settings: LogSettings) -> R
     directory.mkdir(parents=True, exist_ok=True)
     tears_anywhere = settings.durability is Durability.NONE
     if recovered := recover(directory, tears_anywhere=tears_anywhere):
+        first = recovered.segments[0]
+        if first.stream != stream:
+            raise damaged(first.path, wanted=f"stream {stream}", found=f"stream {first.stream}")
         return recovered
     segment = create_segment(directory, stream, 0, [0] * settings.partitions, [])
     sync_directory(directory.parent)

@@ -15,12 +15,11 @@ younger files are deleted.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from drizzle_streams.source.durability import sync_directory
+from drizzle_streams.source.files import sync_directory, truncate
 from drizzle_streams.source.index import PartitionIndex, Place
 from drizzle_streams.source.producers import ProducerTable, Range, Row, Sequenced
 from drizzle_streams.source.segments import Segment, damaged, read_head, segment_paths
@@ -55,7 +54,7 @@ def recover(directory: Path, *, tears_anywhere: bool) -> Recovered | None:
             raise damaged(path, wanted="whole entries up to its end", found=f"{torn} bytes that are none")
         if torn:
             torn += _delete(paths[number + 1 :])
-            _truncate(path, scan.size)
+            truncate(path, scan.size)
             return scan.result(torn)
     return scan.result(0)
 
@@ -119,15 +118,6 @@ class _Scan:
         if first.producer:
             ranges = tuple(Range(e.partition, e.base_offset, e.end_offset) for e, _ in post)
             self._producers.add(Sequenced(first.producer, first.sequence), ranges)
-
-
-def _truncate(path: Path, size: int) -> None:
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        os.ftruncate(descriptor, size)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _delete(paths: Sequence[Path]) -> int:

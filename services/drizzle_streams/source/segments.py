@@ -25,22 +25,16 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from drizzle_streams.errors import CorruptError, StoreError, explain
-from drizzle_streams.source.durability import sync_directory, write_whole
+from drizzle_streams.errors import CorruptError, explain
+from drizzle_streams.source.files import AppendFile, refused, sync_directory, write_whole
 from drizzle_streams.source.index import OffsetError, Place
 from drizzle_streams.source.producers import Row, rows_from_json, rows_to_json
 from drizzle_streams.transport.entries import Entry, encode_header
 
 SUFFIX = ".segment"
-PIECES_PER_WRITE = 1024
-"""The system's bound on the pieces of one gathering write (IOV_MAX on Linux and macOS)."""
 
 _MAGIC = b"drizzle1"
 _FRAME = struct.Struct("<8sII")
-
-
-class WriteRefusedError(StoreError):
-    """The disk did not take a write; nothing of it stays, and later ones may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,32 +100,19 @@ def damaged(path: Path, *, wanted: str, found: str) -> CorruptError:
 
 
 class SegmentWriter:
-    """The growing end of a log: the one open file. On the writing thread only."""
+    """The growing end of a log. On the writing thread only."""
 
     def __init__(self, path: Path, size: int) -> None:
-        self._descriptor = _open_to_write(path)
-        self._size = size
-        self._dirty = True
+        self._file = AppendFile(path, size)
 
     def append(self, entries: Sequence[Entry], *, sync: bool) -> list[bytes]:
         """Write all entries behind one another, or none of them; returns their headers.
 
-        Raises `WriteRefusedError` when the disk would not take them. An `OSError` means
-        that what the file holds is no longer known.
+        Raises what `AppendFile.append` raises.
         """
         headers = [encode_header(entry) for entry in entries]
-        pieces = [
-            piece for header, entry in zip(headers, entries, strict=True) for piece in (header, entry.payload)
-        ]
-        try:
-            written = _write_all(self._descriptor, pieces, self._size)
-        except OSError as error:
-            os.ftruncate(self._descriptor, self._size)
-            raise _refused(error) from error
-        self._size += written
-        self._dirty = True
-        if sync:
-            self.sync()
+        pairs = zip(headers, entries, strict=True)
+        self._file.append([piece for header, entry in pairs for piece in (header, entry.payload)], sync=sync)
         return headers
 
     def roll(
@@ -144,29 +125,30 @@ class SegmentWriter:
         *,
         sync: bool,
     ) -> Segment:
-        """Go on in a new file. Errors are those of `append`; then the old file stays the last."""
+        """Go on in a new file; what the old one holds is forced to the disk first, if `sync`.
+
+        Raises what `AppendFile.append` raises; then the old file is still the last.
+        """
         if sync:
-            self.sync()
+            self._file.sync()
         try:
             segment = create_segment(directory, stream, address, starts, producers)
-            descriptor = _open_to_write(segment.path)
+            file = AppendFile(segment.path, segment.head_bytes)
         except OSError as error:
-            raise _refused(error) from error
-        os.close(self._descriptor)
-        self._descriptor, self._size, self._dirty = descriptor, segment.head_bytes, False
+            raise refused(error) from error
+        self._file.close()
+        self._file = file
         return segment
 
     def sync(self) -> None:
         """Force what was appended to the disk. An `OSError` is final, see `durability`."""
-        if self._dirty:
-            os.fdatasync(self._descriptor)
-            self._dirty = False
+        self._file.sync()
 
     def close(self, *, sync: bool) -> None:
         """Let the file go."""
         if sync:
-            self.sync()
-        os.close(self._descriptor)
+            self._file.sync()
+        self._file.close()
 
 
 def delete_segments(segments: Sequence[Segment]) -> None:
@@ -174,22 +156,6 @@ def delete_segments(segments: Sequence[Segment]) -> None:
     for segment in segments:
         segment.path.unlink()
         sync_directory(segment.path.parent)
-
-
-def _open_to_write(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CLOEXEC)
-
-
-def _refused(error: OSError) -> WriteRefusedError:
-    """Word the disk's refusal."""
-    return WriteRefusedError(
-        explain(
-            "the source's log",
-            wanted="a disk that takes a write",
-            found=error.strerror or str(error),
-            remedy="Nothing was taken: free space on the disk, then send again.",
-        )
-    )
 
 
 def read_places(segments: Sequence[Segment], places: Sequence[Place]) -> bytes:
@@ -233,17 +199,3 @@ def _by_segment(segments: Sequence[Segment], places: Sequence[Place]) -> list[tu
         else:
             runs.append(place)
     return found
-
-
-def _write_all(descriptor: int, pieces: Sequence[bytes], position: int) -> int:
-    start = position
-    for first in range(0, len(pieces), PIECES_PER_WRITE):
-        some = pieces[first : first + PIECES_PER_WRITE]
-        wanted = sum(map(len, some))
-        written = os.pwritev(descriptor, some, position)
-        if written < wanted:
-            rest = memoryview(b"".join(some))
-            while written < wanted:
-                written += os.pwrite(descriptor, rest[written:], position + written)
-        position += wanted
-    return position - start
