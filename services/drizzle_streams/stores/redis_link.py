@@ -105,7 +105,7 @@ class RedisLink:
             except _REFUSED as error:
                 raise self._refused(error) from error
             except _OUTAGE as error:
-                if now() + pause_s > deadline:
+                if now() >= deadline:
                     raise self._gone(what, error) from error
                 if pause_s == self._bounds.backoff_s_first:
                     log.warning("%s: %s is repeated: %s", self.place, what, error)
@@ -114,7 +114,7 @@ class RedisLink:
             else:
                 return replies
             self.retries += 1
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(min(pause_s, max(deadline - now(), 0.0)))
             pause_s = min(pause_s * 2, self._bounds.backoff_s_max)
 
     async def _attempt(self, commands: Sequence[Command]) -> list[Any]:
@@ -125,7 +125,11 @@ class RedisLink:
         async with self._client.pipeline(transaction=False) as pipeline:
             for command in commands:
                 pipeline.execute_command(*command)
-            return await pipeline.execute()
+            replies = await pipeline.execute(raise_on_error=False)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
 
     def _pool(self) -> BlockingConnectionPool:
         bounds = self._bounds
