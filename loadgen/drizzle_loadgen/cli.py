@@ -150,7 +150,7 @@ def _add_check(commands_of: _Subparsers) -> None:
     what.add_argument(
         "--run",
         metavar="FILE",
-        help="JSON of `run --json`: what was acknowledged; - is standard input",
+        help="JSON of `run --json`; - is standard input",
     )
     what.add_argument(
         "--events", type=int, help="the first so many events of --seed, --rate, ... were acknowledged"
