@@ -95,8 +95,10 @@ class LinkLimits:
     """What an orderly close may take before the connection is cut."""
     fetch_connections_max: int = 64
     """Fetches in the air at a time, and connections kept for them."""
-    fetch_buffer_bytes: int = 4 * MIB
-    """Read buffer per fetch. The library's default makes 4 MB take 20 ms."""
+    fetch_buffer_bytes: int = 1 * MIB
+    """Read buffer per fetch; half of it is read ahead of the taker. With 64 KiB the
+    sender waits for the reader again and again; beyond this nothing is gained
+    (measured: 4 MiB in 5 ms over loopback)."""
 
     def __post_init__(self) -> None:
         if self.frame_bytes_max > self.message_bytes_max - FRAME_HEADER_BYTES:

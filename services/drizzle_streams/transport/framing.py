@@ -44,11 +44,22 @@ class Outbound:
 
     def take(self) -> bytes:
         """The next message: as many frames as its bounds allow. One copy."""
-        frames = self._frames
+        frames, counters = self._frames, self._counters
+        if len(frames) == 1:
+            frame = frames.popleft()
+            self.bytes = 0
+            message, count = _LENGTH.pack(len(frame)) + frame, 1
+        else:
+            message, count = self._take_many(frames)
+        counters.messages_sent += 1
+        counters.frames_sent += count
+        counters.bytes_sent += len(message)
+        return message
+
+    def _take_many(self, frames: deque[bytes]) -> tuple[bytes, int]:
         room = self._limits.message_bytes_max
         parts: list[bytes] = []
-        count = min(len(frames), self._limits.message_frames_max)
-        for _ in range(count):
+        for _ in range(min(len(frames), self._limits.message_frames_max)):
             size = len(frames[0])
             room -= FRAME_HEADER_BYTES + size
             if room < 0:
@@ -56,11 +67,7 @@ class Outbound:
             parts.append(_LENGTH.pack(size))
             parts.append(frames.popleft())
             self.bytes -= size
-        message = b"".join(parts)
-        self._counters.messages_sent += 1
-        self._counters.frames_sent += len(parts) // 2
-        self._counters.bytes_sent += len(message)
-        return message
+        return b"".join(parts), len(parts) // 2
 
     def drop(self, reason: DropReason) -> None:
         """Forget everything that waits, counted under `reason`."""

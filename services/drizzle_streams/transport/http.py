@@ -141,12 +141,15 @@ class HttpTransport:
     def send(self, to: NodeId, address: Address, frame: bytes) -> None:
         """Queue `frame` for `to`; what cannot be sent is dropped and counted."""
         check_frame(frame, self._limits)
+        peer = self._peers.get((to, address))
         if self._session is None:
             self.counters.dropped[DropReason.CLOSED] += 1
-        elif not self._has_room(to, address):
-            self.counters.dropped[DropReason.PEERS_MAX] += 1
-        else:
+        elif peer is not None:
+            peer.offer(frame)
+        elif self._has_room(to, address):
             self._peer(to, address).offer(frame)
+        else:
+            self.counters.dropped[DropReason.PEERS_MAX] += 1
 
     async def fetch(
         self, address: Address, path: str, params: Mapping[str, str], timeout_s: float, bytes_max: int

@@ -138,23 +138,16 @@ class Peer:
         """Wait for frames; False when the peer can be forgotten."""
         remembered = False
         while not len(self.outbound) and not self._closing:
+            self._wake.clear()
             if self.link is not None:
-                await self._woken(None)
+                await self._wake.wait()
             elif self._failures and not remembered:
                 # Forgotten at once, a peer that is gone would be dialled by every frame.
-                await self._woken(self._limits.backoff_max_s)
+                await _bounded(self._wake, self._limits.backoff_max_s)
                 remembered = True
             else:
                 return False
         return not self._closing
-
-    async def _woken(self, within_s: float | None) -> None:
-        self._wake.clear()
-        try:
-            async with asyncio.timeout(within_s):
-                await self._wake.wait()
-        except TimeoutError:
-            return
 
     async def _connect(self) -> bool:
         self._counters.dials += 1
@@ -177,11 +170,7 @@ class Peer:
         """Rest, doubling up to the bound; a connection from there ends the rest."""
         longest = self._limits.backoff_first_s * 2 ** min(self._failures - 1, 16)
         rest = min(longest, self._limits.backoff_max_s) * random.uniform(0.5, 1.0)
-        try:
-            async with asyncio.timeout(rest):
-                await self._linked.wait()
-        except TimeoutError:
-            return
+        await _bounded(self._linked, rest)
 
     async def _write(self, link: Link) -> None:
         self._not_writing.clear()
@@ -193,3 +182,12 @@ class Peer:
             self.detach(link)
         finally:
             self._not_writing.set()
+
+
+async def _bounded(event: asyncio.Event, within_s: float) -> None:
+    """Wait for `event`, but not longer."""
+    try:
+        async with asyncio.timeout(within_s):
+            await event.wait()
+    except TimeoutError:
+        return
