@@ -1,0 +1,143 @@
+"""Jobs: a stream that ends in a sink, with a name. Describing one starts nothing; `submit` posts it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from drizzle_streams import client
+from drizzle_streams.api import scripts
+from drizzle_streams.api.compile import CompiledJob, compiled
+from drizzle_streams.api.durations import Duration, format_ms
+from drizzle_streams.api.plan import Plan
+from drizzle_streams.api.schemas import Schema
+from drizzle_streams.api.settings import PARTITIONS, SchedulingMode, Settings, StartFrom, settings
+from drizzle_streams.api.sinks import checked_sink
+from drizzle_streams.connectors.base import SinkSpec
+from drizzle_streams.engine.shipping import load_program, ship_program
+from drizzle_streams.protocol.jobfile import JobFile, pack_job, unpack_job
+
+
+class Output:
+    """A stream that ends in a sink; only a name is missing to make it a job."""
+
+    __slots__ = ("_plan", "_sink")
+
+    def __init__(self, plan: Plan, sink: SinkSpec) -> None:
+        self._plan = plan
+        self._sink = sink
+
+    def job(
+        self,
+        name: str,
+        *,
+        batch_interval: Duration = "50ms",
+        scheduling: SchedulingMode = "group",
+        group_size: int = 20,
+        checkpoint_interval: Duration = "1s",
+        partitions: int = PARTITIONS,
+        start_from: StartFrom = "earliest",
+    ) -> Job:
+        """Name the job and say how it runs.
+
+        `batch_interval`: how long records are collected before they are processed; latency is a bit more.
+        `scheduling`: "group" launches `group_size` batches at a time; "prescheduled" and "barrier" are for
+        comparison and give the same results.
+        `checkpoint_interval`: how often state is kept durably; so much at most is computed again after a
+        failure. `partitions`: of every shuffle. `start_from`: "earliest" reads what the streams still hold,
+        "latest" only what comes from now on.
+
+        A file that is run as a script (`python job.py`) submits its jobs when it ends: see `Job.submit`.
+        """
+        checked = settings(
+            name,
+            batch_interval=batch_interval,
+            scheduling=scheduling,
+            group_size=group_size,
+            checkpoint_interval=checkpoint_interval,
+            partitions=partitions,
+            start_from=start_from,
+        )
+        job = Job(self._plan, self._sink, checked)
+        scripts.watch(job)
+        return job
+
+    def __repr__(self) -> str:
+        return f"Output({self._plan.source.name!r} to {self._sink!r})"
+
+
+def output(plan: Plan, sink: object, thing: str) -> Output:
+    """The output of a plan into a sink; raises `BuildError` when that is none or refuses these rows."""
+    return Output(plan, checked_sink(sink, plan, thing))
+
+
+class Job:
+    """A job: what it computes, where that goes, how it runs. Immutable; made by `.to(...).job(...)`."""
+
+    __slots__ = ("_plan", "_settings", "_sink", "_taken")
+
+    def __init__(self, plan: Plan, sink: SinkSpec, checked: Settings) -> None:
+        self._plan = plan
+        self._sink = sink
+        self._settings = checked
+        self._taken = False
+
+    @property
+    def name(self) -> str:
+        """The name it runs under; a cluster has one job of a name at a time."""
+        return self._settings.name
+
+    @property
+    def schema(self) -> Schema:
+        """The columns that go to the sink."""
+        return dict(self._plan.schema)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The columns that tell result rows apart; empty where every row stands for itself."""
+        return () if self._plan.result is None else self._plan.result.identity
+
+    @property
+    def taken(self) -> bool:
+        """Whether something was done with it: submitted, compiled, run in a test."""
+        return self._taken
+
+    def compile(self, *, partitions: int | None = None) -> CompiledJob:
+        """What the coordinator and the workers get; reads the rows of the tables.
+
+        `partitions` overrides the job's.
+        """
+        self._taken = True
+        chosen = self._settings if partitions is None else replace(self._settings, partitions=partitions)
+        return compiled(self._plan, self._sink, chosen)
+
+    def to_bytes(self) -> bytes:
+        """The job as bytes to post to a coordinator; raises `BuildError` when it cannot be shipped."""
+        made = self.compile()
+        return pack_job(JobFile(made.spec, ship_program(made.program)))
+
+    @staticmethod
+    def from_bytes(data: bytes) -> CompiledJob:
+        """The reverse of `to_bytes`, compiled; raises `ProtocolError` for bytes of another version.
+
+        Unpickles the user's functions: only for bytes that came through the cluster's authentication.
+        """
+        file = unpack_job(data)
+        return CompiledJob(file.spec, load_program(file.program))
+
+    def submit(self, cluster: str | None = None, *, token: str | None = None) -> str:
+        """Post the job to a cluster and return its id there; it then runs until it is stopped.
+
+        `cluster` is the coordinator's URL, else the environment's DRIZZLE_CLUSTER, else the local default;
+        `token` the cluster's token, else DRIZZLE_TOKEN. Raises `DrizzleError` when it was not taken.
+
+        A script need not call it: when a file is run as `python job.py` and ends without an error, the jobs
+        in its global names that nothing was done with are submitted. Not so in an interactive session, in an
+        import, after `submit`, `to_bytes`, `compile` or `testing.run` of the job, or when DRIZZLE_NO_SUBMIT
+        is set.
+        """
+        self._taken = True
+        return client.submit(self.to_bytes(), cluster=cluster, token=token)
+
+    def __repr__(self) -> str:
+        interval = format_ms(self._settings.batch_interval_ms)
+        return f"Job({self.name!r}: {self._plan.source.name!r} to {self._sink!r} every {interval})"

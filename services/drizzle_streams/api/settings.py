@@ -1,0 +1,93 @@
+"""How a job runs, checked: intervals, partitions, who schedules. What it computes is the plan's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+from drizzle_streams.api.durations import Duration, parse_ms
+from drizzle_streams.api.names import check_name
+from drizzle_streams.errors import BuildError, explain
+from drizzle_streams.model.job import Scheduling
+
+StartFrom = Literal["earliest", "latest"]
+SchedulingMode = Literal["group", "prescheduled", "barrier"]
+
+PARTITIONS: Final = 8
+"""Per shuffle stage unless the job says otherwise: a worker computes all it holds in one call, so more of
+them cost little, and each is a unit that another worker can take over."""
+PARTITIONS_MAX: Final = 1024
+"""As many as there are key groups."""
+GROUP_SIZE_MAX: Final = 10_000
+"""Batches per group: the cluster adapts at group boundaries only (or by a group cut)."""
+BATCH_INTERVAL_MS_MIN: Final = 1.0
+"""Below it fixed costs per batch exceed the interval on any machine."""
+BATCH_INTERVAL_MS_MAX: Final = 60_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A job's name and how it runs. Units are in the names."""
+
+    name: str
+    batch_interval_ms: float
+    scheduling: Scheduling
+    group_size: int
+    checkpoint_interval_ms: float
+    partitions: int
+    start_from: StartFrom
+
+
+def settings(
+    name: str,
+    *,
+    batch_interval: Duration,
+    scheduling: str,
+    group_size: int,
+    checkpoint_interval: Duration,
+    partitions: int,
+    start_from: str,
+) -> Settings:
+    """The settings, or a `BuildError` that names the one that is wrong."""
+    thing = f"job {check_name(name, 'job')!r}"
+    if start_from not in get_args(StartFrom):
+        raise _not_one_of(f"{thing}: start_from", get_args(StartFrom), start_from)
+    if scheduling not in list(Scheduling):
+        raise _not_one_of(f"{thing}: scheduling", tuple(mode.value for mode in Scheduling), scheduling)
+    interval_ms = parse_ms(
+        batch_interval,
+        f"{thing}: batch_interval",
+        at_least_ms=BATCH_INTERVAL_MS_MIN,
+        at_most_ms=BATCH_INTERVAL_MS_MAX,
+    )
+    return Settings(
+        name=name,
+        batch_interval_ms=interval_ms,
+        scheduling=Scheduling(scheduling),
+        group_size=_count(group_size, f"{thing}: group_size", GROUP_SIZE_MAX),
+        checkpoint_interval_ms=parse_ms(
+            checkpoint_interval, f"{thing}: checkpoint_interval", at_least_ms=interval_ms
+        ),
+        partitions=_count(partitions, f"{thing}: partitions", PARTITIONS_MAX),
+        start_from="latest" if start_from == "latest" else "earliest",
+    )
+
+
+def _count(value: object, thing: str, most: int) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most:
+        return value
+    raise BuildError(
+        explain(
+            thing,
+            wanted=f"a whole number from 1 to {most}",
+            found=repr(value),
+            remedy="Leave it out for the default.",
+        )
+    )
+
+
+def _not_one_of(thing: str, choices: tuple[str, ...], found: object) -> BuildError:
+    wanted = " or ".join(repr(choice) for choice in choices)
+    return BuildError(
+        explain(thing, wanted=wanted, found=repr(found), remedy="Leave it out for the default.")
+    )

@@ -1,0 +1,138 @@
+"""Posting a job to a cluster: a small synchronous client, for scripts and commands.
+
+    POST {cluster}/jobs    Content-Type: application/vnd.drizzle.job    Authorization: Bearer <token>
+    201 {"job": id} · 400 reason · 401, 403 token · 409 name taken · 413 too large · 503 not ready
+
+Rules: standard library only, and imported when it is needed; one attempt with bounded waits, so that a script
+never hangs and a job is never posted twice; whatever goes wrong is one `DrizzleError` in one line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from drizzle_streams.errors import BuildError, ConfigError, DrizzleError, UnreachableError, explain
+from drizzle_streams.protocol.jobfile import JOB_MEDIA_TYPE
+
+if TYPE_CHECKING:
+    from http.client import HTTPConnection
+
+DEFAULT_CLUSTER: Final = "http://127.0.0.1:7070"
+"""Where `drizzle up` puts the coordinator."""
+TIMEOUT_S: Final = 30.0
+"""For connecting and for each wait for bytes: a job may carry tables of many megabytes."""
+ANSWER_BYTES_MAX: Final = 64 * 1024
+
+
+def submit(job: bytes, *, cluster: str | None = None, token: str | None = None) -> str:
+    """Post a job and return its id. `cluster` and `token` fall back to DRIZZLE_CLUSTER and DRIZZLE_TOKEN.
+
+    Raises `ConfigError` for an address that is none or a token that is refused, `UnreachableError` when
+    nobody answers, `BuildError` when the coordinator refuses the job, `DrizzleError` for any other answer.
+    """
+    address = cluster or _environment("DRIZZLE_CLUSTER") or DEFAULT_CLUSTER
+    status, body = _post(address, job, token or _environment("DRIZZLE_TOKEN"))
+    if status == 201:
+        return _job_id(body, address)
+    raise _refusal(status, _reason(body), address)
+
+
+def submits_scripts() -> bool:
+    """Whether `python job.py` submits what it defines; DRIZZLE_NO_SUBMIT forbids it."""
+    return not _environment("DRIZZLE_NO_SUBMIT")
+
+
+def _post(address: str, job: bytes, token: str) -> tuple[int, bytes]:
+    from http.client import HTTPException  # noqa: PLC0415 - costs more than the rest of a job file's imports
+
+    connection, path = _connection(address)
+    headers = {"Content-Type": JOB_MEDIA_TYPE} | ({"Authorization": f"Bearer {token}"} if token else {})
+    try:
+        connection.request("POST", f"{path}/jobs", body=job, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read(ANSWER_BYTES_MAX)
+    except (OSError, HTTPException) as error:
+        raise UnreachableError(
+            explain(
+                f"cluster {address}",
+                wanted=f"a coordinator that answers within {TIMEOUT_S:g} s",
+                found=str(error) or type(error).__name__,
+                remedy="Start one with `drizzle up`, or set DRIZZLE_CLUSTER to its address.",
+            )
+        ) from error
+    finally:
+        connection.close()
+
+
+def _connection(address: str) -> tuple[HTTPConnection, str]:
+    from http.client import HTTPConnection, HTTPSConnection  # noqa: PLC0415 - see _post
+
+    parts = urlsplit(address)
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
+        raise ConfigError(
+            explain(
+                "cluster address",
+                wanted="http://host:port or https://host:port",
+                found=repr(address),
+                remedy="Set DRIZZLE_CLUSTER to the coordinator's address.",
+            )
+        )
+    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+    return kind(parts.hostname, port, timeout=TIMEOUT_S), parts.path.rstrip("/")
+
+
+def _job_id(body: bytes, address: str) -> str:
+    try:
+        found = json.loads(body)["job"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DrizzleError(
+            explain(
+                f"cluster {address}",
+                wanted='an answer {"job": id}',
+                found=repr(body[:80]),
+                remedy="Check that DRIZZLE_CLUSTER is a Drizzle coordinator of this release.",
+            )
+        ) from error
+    return str(found)
+
+
+def _refusal(status: int, reason: str, address: str) -> DrizzleError:
+    thing, found = f"cluster {address}", f"{status}: {reason}"
+    if status in (401, 403):
+        remedy = "Set DRIZZLE_TOKEN to the cluster's token."
+        return ConfigError(explain(thing, wanted="a token it knows", found=found, remedy=remedy))
+    if status == 409:
+        remedy = "Stop it first (`drizzle stop JOB`), or give this one another name."
+        return BuildError(explain(thing, wanted="no job of that name", found=found, remedy=remedy))
+    if status in (400, 413, 415):
+        return BuildError(explain(thing, wanted="a job it takes", found=found, remedy="Correct the job."))
+    if status in (429, 503):
+        remedy = "Try again in a moment; `drizzle status` says what it waits for."
+        return UnreachableError(
+            explain(thing, wanted="a coordinator that is ready", found=found, remedy=remedy)
+        )
+    remedy = "Check that DRIZZLE_CLUSTER is a Drizzle coordinator of this release."
+    return DrizzleError(explain(thing, wanted="201", found=found, remedy=remedy))
+
+
+def _reason(body: bytes) -> str:
+    """The answer's text in one line: plain, or {"error": text}."""
+    text = body.decode("utf-8", errors="replace").strip()
+    try:
+        parsed = json.loads(text)
+    except ValueError:
+        parsed = None
+    if isinstance(parsed, dict) and isinstance(parsed.get("error"), str):
+        text = parsed["error"]
+    return " ".join(text.split())[:500] or "no reason given"
+
+
+def _environment(name: str) -> str:
+    return os.environ.get(name, "").strip()  # noqa: TID251 - of the user's own script; services read theirs in config
