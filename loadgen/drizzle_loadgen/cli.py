@@ -112,10 +112,8 @@ def _add_run(commands_of: _Subparsers) -> None:
     start = f"{_START} (default: the next full second); a past time is caught up with"
     parser.add_argument("--start-ms", type=int, help=start)
     _option(parser, "--block-ms", 5.0, "span of the events in one block")
-    fault = "signal a process that many seconds after the start; may be repeated"
-    parser.add_argument(
-        "--fault", action="append", default=[], metavar="SECONDS:kill|pause|resume:PID", help=fault
-    )
+    fault = "kill, pause or resume a process, SECONDS after the start; may be repeated"
+    parser.add_argument("--fault", action="append", default=[], metavar="SECONDS:ACTION:PID", help=fault)
     _add_bounds(parser)
     parser.add_argument(
         "--progress", action="store_true", help="a line of JSON per second on standard output"

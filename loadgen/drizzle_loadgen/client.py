@@ -4,7 +4,7 @@
   number. A source takes each number once, so posting again after a lost answer is harmless.
 - A bounded number of blocks is on its way to a source at a time, pipelined on one connection. Until the
   first answer on a new connection, and after a refusal, it is one block.
-- 429 and 5xx are refusals: nothing new is posted until Retry-After or a backoff is over and the refused
+- 429, 408 and 5xx are refusals: nothing new is posted until Retry-After or a backoff is over and the refused
   block is taken. A block that was behind it on the wire may have been taken: that is counted (`overtaken`),
   because it breaks the order by at most the blocks in flight; with one block in flight it cannot happen.
 - A connection that breaks or does not answer in time is opened again (the source may have been killed and
@@ -59,7 +59,7 @@ class SourceLink:
         self._connection: Connection | None = None
         self._head = b""
         # Every outstanding parcel is in one of three places; read in this order they are in order.
-        self._refused: list[Parcel] = []  # answered 429 or 5xx on the present connection
+        self._refused: list[Parcel] = []  # answered 429, 408 or 5xx on the present connection
         self._flying: deque[Parcel] = deque()  # posted on the present connection, not answered
         self._waiting: deque[Parcel] = deque()  # to be posted
         self._window = 1  # how many may be flying
@@ -204,7 +204,7 @@ class SourceLink:
         self._refused.append(parcel)
         if answer.status == 429:
             self.delivery.throttled += 1
-        elif answer.status >= 500:
+        elif answer.status == 408 or answer.status >= 500:
             self.delivery.refused += 1
         else:
             raise DeliveryError(

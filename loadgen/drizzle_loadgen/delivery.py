@@ -41,7 +41,7 @@ class Delivery:
     posts: int = 0
     retries: int = 0  # posts beyond the first of a block
     throttled: int = 0  # answers 429
-    refused: int = 0  # answers 5xx
+    refused: int = 0  # answers 5xx and 408
     overtaken: int = 0  # blocks taken while one before them was refused
     connections: int = 0
     posted_late: Histogram = field(default_factory=Histogram)  # ms from due to first post

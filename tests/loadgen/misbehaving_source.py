@@ -1,7 +1,7 @@
 """A real HTTP server that takes records as a source does, and misbehaves where a test says so.
 
-It keeps what it took in the order in which it took it, each (producer, sequence) once. The n-th request (from 0, over
-all connections) is answered as `script` says; what is not in the script is answered well.
+It keeps what it took in the order in which it took it, each (producer, sequence) once. The n-th
+request (from 0, over all connections) is answered as `script` says, the others well.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Behaviour:
     """What happens to one request."""
 

@@ -1,4 +1,4 @@
-"""The HTTP that the client speaks: addresses, heads, and answers that are refused because they are something else."""
+"""The HTTP that the client speaks: addresses, heads, and answers that are none."""
 
 from __future__ import annotations
 

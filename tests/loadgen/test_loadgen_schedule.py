@@ -24,6 +24,7 @@ class Basket:
         self.times_ms: list[float] = []
         self.emptied = asyncio.Event()
         self.asked = asyncio.Event()
+        self.filled = asyncio.Event()
 
     def offer(self, block: Block) -> bool:
         if len(self.blocks) >= self.room_for and not self.emptied.is_set():
@@ -31,6 +32,8 @@ class Basket:
             return False
         self.blocks.append(block)
         self.times_ms.append(self.clock.now_ms())
+        if len(self.blocks) == 3:
+            self.filled.set()
         return True
 
     async def room(self, block: Block) -> None:
@@ -110,11 +113,7 @@ async def test_it_stops_at_a_block_boundary_also_while_it_waits_for_room(room_fo
     basket = Basket(clock, room_for)
     loop = OpenLoop(Schedule.of(soon(clock, 1000), 3600, 5), basket, clock, stop)
     running = asyncio.create_task(loop.run())
-    if room_for == 2:
-        await basket.asked.wait()
-    else:
-        while len(basket.blocks) < 3:
-            await asyncio.sleep(0.005)
+    await (basket.asked if room_for == 2 else basket.filled).wait()
     stop.set()
     await asyncio.wait_for(running, 10)
     assert loop.pace.sent_blocks == len(basket.blocks)
