@@ -141,8 +141,8 @@ def _add_check(commands_of: _Subparsers) -> None:
         "check",
         commands.check,
         "recompute every window and compare it with the sink",
-        "Recompute the views per campaign and window of everything that was acknowledged, and compare with"
-        " the Redis sink: exact or not, what is missing, extra or wrong, and latency from window end to count.",
+        "Recompute the views per campaign and window of everything that was acknowledged, and compare"
+        " with the Redis sink: exact or not, what is missing, extra or wrong, and how late.",
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(
@@ -150,9 +150,7 @@ def _add_check(commands_of: _Subparsers) -> None:
         metavar="FILE",
         help="JSON of `run --json`; - is standard input",
     )
-    what.add_argument(
-        "--events", type=int, help="the first so many events of --seed, --rate, ... were acknowledged"
-    )
+    what.add_argument("--events", type=int, help="the first so many of --seed, --rate, ... were acknowledged")
     _add_workload(parser)
     _option(parser, "--start-ms", _START_MS, _START)
     parser.add_argument("--redis", required=True, metavar="URL", help="redis://host:port/0 or unix:///path")

@@ -32,12 +32,17 @@ def state_of(pid: int) -> str:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "5", "5:kill", "5:kill:x", "x:kill:5", "5:burn:55", "-1:kill:55", "nan:kill:55", "5:kill:1", "5:kill:0",
-     "5:kill:-9", "5:kill:99999999999", f"5:kill:{os.getpid()}", "5:kill:55:6"],
-)  # fmt: skip
+    ["", "5", "5:kill", "5:kill:x", "x:kill:5", "5:burn:55", "-1:kill:55", "nan:kill:55", "5:kill:55:6"],
+)
 def test_what_is_not_a_fault_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="SECONDS:kill"):
         Fault.parse(text)
+
+
+def test_processes_that_no_run_should_hit_are_refused() -> None:
+    for pid in (1, 0, -9, 99_999_999_999, os.getpid()):
+        with pytest.raises(UsageError, match="SECONDS:kill"):
+            Fault.parse(f"5:kill:{pid}")
 
 
 def test_a_fault_is_parsed() -> None:
@@ -48,11 +53,8 @@ async def test_faults_strike_in_the_order_of_time(victim: subprocess.Popen[bytes
     clock = Clock()
     start_ms = clock.now_ms()
     happened: list[dict[str, Any]] = []
-    faults = [
-        Fault(0.2, "kill", victim.pid),
-        Fault(0.05, "pause", victim.pid),
-        Fault(0.1, "resume", victim.pid),
-    ]
+    plan = ((0.2, "kill"), (0.05, "pause"), (0.1, "resume"))
+    faults = [Fault(at_s, action, victim.pid) for at_s, action in plan]
     await strike_all(faults, start_ms, clock, happened)
     assert await asyncio.to_thread(victim.wait, 10) == -signal.SIGKILL
     assert [fault["action"] for fault in happened] == ["pause", "resume", "kill"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import Any
 
 import polars as pl
 import pytest
@@ -67,12 +66,13 @@ async def test_a_row_that_only_the_index_names_is_missing(redis_server: Embedded
     ],
 )
 async def test_another_layout_is_an_error_and_not_a_count(
-    redis_server: EmbeddedRedis, key: str, fields: dict[str, Any], match: str
+    redis_server: EmbeddedRedis, key: str, fields: dict[str, str | int], match: str
 ) -> None:
     async with Redis.from_url(redis_server.url) as redis:
         await redis.zadd("ysb:windows", {"5": 5})
         await redis.sadd("ysb:window:5", key)
-        await redis.hset(key, mapping=fields)
+        for field, value in fields.items():
+            await redis.hset(key, field, value)
     async with RedisSink(redis_server.url, "ysb", "clicks") as sink:
         with pytest.raises(SinkError, match=match):
             await sink.read()
