@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from drizzle_streams import client
-from drizzle_streams.api import scripts
+from drizzle_streams.api import client, scripts
 from drizzle_streams.api.compile import CompiledJob, compiled
 from drizzle_streams.api.durations import Duration, format_ms
 from drizzle_streams.api.plan import Plan

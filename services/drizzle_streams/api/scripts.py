@@ -21,7 +21,7 @@ import sys
 from types import FrameType
 from typing import Final, Protocol
 
-from drizzle_streams import client
+from drizzle_streams.api import client
 from drizzle_streams.errors import DrizzleError
 
 EXIT_FAILED: Final = 2
