@@ -39,8 +39,11 @@ class Supervisor:
             task = self._tasks[-1]
             task.cancel()
             await asyncio.wait({task})
-        if error is None and self._failure is not None:
+        if self._failure is None or self._failure is error:
+            return
+        if error is None:
             raise self._failure
+        log.error("another failure while stopping", exc_info=self._failure)
 
     def start(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         """Run `work` until it returns, fails or the block is left."""
