@@ -14,6 +14,8 @@ from typing import Final
 
 import polars as pl
 
+from drizzle_streams.engine.failures import POLARS_ERRORS
+
 _NAIVE_FORMATS: Final = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d")
 _ZONED_FORMAT: Final = "%+"
 """ISO 8601 with `Z` or an offset."""
@@ -30,7 +32,7 @@ def convert(column: pl.Series, dtype: pl.DataType) -> pl.Series:
         return column
     try:
         return _convert(column, dtype)
-    except pl.exceptions.PolarsError:
+    except POLARS_ERRORS:
         # Some conversions raise instead of giving null: find out value by value which.
         singles = [_convert_one(column.slice(row, 1), dtype) for row in range(len(column))]
         return pl.concat([pl.Series(column.name, [], dtype=dtype), *singles])
@@ -39,7 +41,7 @@ def convert(column: pl.Series, dtype: pl.DataType) -> pl.Series:
 def _convert_one(value: pl.Series, dtype: pl.DataType) -> pl.Series:
     try:
         return _convert(value, dtype)
-    except pl.exceptions.PolarsError:
+    except POLARS_ERRORS:
         return pl.Series(value.name, [None], dtype=dtype)
 
 

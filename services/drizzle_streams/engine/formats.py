@@ -19,8 +19,9 @@ import msgpack
 import polars as pl
 
 from drizzle_streams.engine.conversion import read_type
+from drizzle_streams.engine.failures import POLARS_ERRORS
 from drizzle_streams.engine.records import DeadLetter, InputEntry, dead_letter
-from drizzle_streams.engine.salvage import READ_ERRORS, good_lines
+from drizzle_streams.engine.salvage import good_lines
 
 Schema = Mapping[str, pl.DataType]
 
@@ -79,7 +80,7 @@ def _read_ndjson(entries: Sequence[InputEntry], schema: Schema) -> Read:
     payload = entries[0].payload if len(entries) == 1 else b"\n".join(e.payload for e in entries)
     try:
         frame = read_lines(payload, schema)
-    except READ_ERRORS:
+    except POLARS_ERRORS:
         frame = None
     if frame is not None and frame.height == sum(e.records for e in entries):
         return Read(frame, [Span(e, 0, e.records) for e in entries], [])
@@ -114,7 +115,7 @@ def _spans_between(entry: InputEntry, records: int, bad: Sequence[int]) -> list[
 def _read_arrow(entry: InputEntry, schema: Schema) -> Read:
     try:
         frame = pl.read_ipc_stream(entry.payload)
-    except (*READ_ERRORS, OSError) as error:
+    except (*POLARS_ERRORS, OSError) as error:
         reason = f"not an Arrow IPC stream: {error}"
         letters = [
             dead_letter(entry, number, reason, b"" if number else entry.payload)

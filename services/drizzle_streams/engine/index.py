@@ -10,7 +10,7 @@ says how many neighbours can share a hash, so how many candidates a probe has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import polars as pl
 
@@ -20,16 +20,17 @@ from drizzle_streams.engine.series import largest, row_numbers, search_sorted
 class HashIndex:
     """An immutable index over a column of uint64 hashes, sorted ascending, in one chunk.
 
+    `longest` (how many neighbours share a hash at most) is counted unless it is given.
     Thread-safe: nothing changes after construction.
     """
 
     __slots__ = ("_head", "hashes", "longest")
 
-    def __init__(self, hashes: pl.Series) -> None:
+    def __init__(self, hashes: pl.Series, longest: int | None = None) -> None:
         self.hashes = hashes.rechunk()
         # Searching all but the last gives a position in [0, rows): no probe needs clamping.
         self._head = self.hashes.slice(0, max(len(hashes) - 1, 0))
-        self.longest = _longest_run(self.hashes)
+        self.longest = _longest_run(self.hashes) if longest is None else longest
 
     def __len__(self) -> int:
         return len(self.hashes)
@@ -79,9 +80,21 @@ def equal_keys(left: pl.DataFrame, right: pl.DataFrame, *, nulls_equal: bool) ->
     return equal.fill_null(value=False) if equal.null_count() else equal
 
 
+def sorted_by(frame: pl.DataFrame, column: str, ties: Sequence[str]) -> pl.DataFrame:
+    """The frame sorted by a column of hashes, which is one cheap sort, and by `ties` where hashes collide.
+
+    Collisions are rare, but without an order of their own the rows would come as they arrived.
+    """
+    ordered = frame[frame.get_column(column).arg_sort()]
+    return ordered.sort(column, *ties) if has_neighbours(ordered.get_column(column)) else ordered
+
+
+def has_neighbours(hashes: pl.Series) -> bool:
+    """Whether a sorted series holds a value twice."""
+    return len(hashes) > 1 and bool((hashes.slice(1) == hashes.slice(0, len(hashes) - 1)).any())
+
+
 def _longest_run(hashes: pl.Series) -> int:
-    if len(hashes) < 2:
-        return len(hashes)
-    if not (hashes.slice(1) == hashes.slice(0, len(hashes) - 1)).any():
-        return 1
+    if not has_neighbours(hashes):
+        return min(len(hashes), 1)
     return largest(hashes.rle().struct.field("len")) or 0

@@ -79,7 +79,8 @@ class Aggregate:
     `expr` is evaluated per row before the aggregation. COUNT without an expression counts
     rows, with one it counts the values that are not null. The other kinds ignore nulls too:
     SUM of none is 0, the others of none are null.
-    FIRST and LAST go by event time where there is one, then by upstream partition and offset.
+    FIRST and LAST go by event time where there is one, then by upstream partition, then by
+    offset: an order that does not depend on where batches were cut.
     """
 
     name: str

@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Final
 
 import polars as pl
 
-READ_ERRORS: Final = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
-"""What the reader raises for a bad record; a panic where a nested type meets a value it does not expect."""
+from drizzle_streams.engine.failures import POLARS_ERRORS
 
 ReadLines = Callable[[Sequence[bytes]], pl.DataFrame]
 
@@ -31,7 +29,7 @@ def good_lines(lines: Sequence[bytes], read: ReadLines) -> tuple[pl.DataFrame, d
         numbers = waiting.pop()
         try:
             frame = read([lines[number] for number in numbers])
-        except READ_ERRORS as error:
+        except POLARS_ERRORS as error:
             if len(numbers) == 1:
                 reasons[numbers[0]] = f"cannot be read: {error}"
                 continue

@@ -6,14 +6,14 @@ microseconds, except for `search_sorted` (0.1 ms per 1,000 probes).
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Literal, cast
 
 import polars as pl
 
 
-def search_sorted(series: pl.Series, probes: pl.Series) -> pl.Series:
-    """For each probe (of the same type) the first position whose value is not less; uint32."""
-    return series.search_sorted(probes)
+def search_sorted(series: pl.Series, probes: pl.Series, side: Literal["left", "right"] = "left") -> pl.Series:
+    """For each probe (of the same type) the first position not before it ("right": behind it); uint32."""
+    return series.search_sorted(probes, side)
 
 
 def largest(series: pl.Series) -> int | None:

@@ -30,7 +30,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """An immutable value: `advance` gives the clock after a batch. `watermark` is in ms, None before the first."""
+    """An immutable value; `advance` gives the clock after a batch. `watermark` is in ms, None at first."""
 
     max_delay_ms: int
     idle_batches: int

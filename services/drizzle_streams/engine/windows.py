@@ -55,3 +55,9 @@ def slot(window: TumblingWindow | None) -> pl.Expr:
     number = (pl.col(WINDOW_START) // window.size_ms) & ((1 << _WINDOW_BITS) - 1)
     upper = number.cast(pl.UInt64) * pl.lit(1 << _HASH_BITS, dtype=pl.UInt64)
     return (upper + pl.col(KEY_HASH) // pl.lit(1 << _WINDOW_BITS, dtype=pl.UInt64)).alias(SLOT)
+
+
+def slot_range(start: int, size_ms: int) -> tuple[int, int]:
+    """First and last slot of a window, both inclusive."""
+    first = (start // size_ms & ((1 << _WINDOW_BITS) - 1)) << _HASH_BITS
+    return first, first + (1 << _HASH_BITS) - 1

@@ -1,0 +1,166 @@
+"""Aggregation in three halves: partial before the shuffle, merge after it, finish on the way out.
+
+    rows --prepare--> inputs --partial--> groups per upstream partition --merge--> groups
+    groups + groups in state --combine--> groups with their totals --finish--> results
+
+Rules:
+- A partial groups by keys, window and upstream partition: what a partition contributes does
+  not depend on which other partitions were computed in the same call.
+- Without the partial before the shuffle the same partial runs behind it, on the same rows in
+  the same order: the results are the same to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from drizzle_streams.engine.accumulators import (
+    RECORDS,
+    TIME,
+    AggregateParts,
+    old,
+    records_accumulator,
+    take_apart,
+)
+from drizzle_streams.engine.columns import (
+    KEY_GROUP,
+    KEY_HASH,
+    OFFSET,
+    PARTITION,
+    WINDOW_END,
+    WINDOW_START,
+)
+from drizzle_streams.engine.index import sorted_by
+from drizzle_streams.engine.keys import key_group, key_hash
+from drizzle_streams.engine.program import Aggregate, AggregateKind, Aggregation
+from drizzle_streams.engine.windows import SLOT, event_time_ms, slot, window_start
+from drizzle_streams.errors import BuildError, explain
+
+
+class AggregationPlan:
+    """One aggregation over rows of a known schema, ready to run. Thread-safe: constant.
+
+    `groups` names the columns that make a group (keys, then the window), `accumulators` those
+    that hold its totals; `no_groups` is merged groups without a row.
+    """
+
+    def __init__(self, aggregation: Aggregation, schema: Mapping[str, pl.DataType], key_groups: int) -> None:
+        _check(aggregation)
+        self.spec = aggregation
+        picks = any(needs_order(one) for one in aggregation.aggregates)
+        self._timed = picks and aggregation.event_time is not None
+        parts = [
+            take_apart(one, number, schema, timed=self._timed)
+            for number, one in enumerate(aggregation.aggregates)
+        ]
+        self._finish = [part.finish for part in parts]
+        held = [records_accumulator(), *(acc for part in parts for acc in part.accumulators)]
+        self.accumulators = [acc.name for acc in held]
+        self._partial = [acc.partial for acc in held]
+        self._merge = [acc.merge for acc in held]
+        self._combine = [acc.combine for acc in held]
+        self.groups = [*aggregation.keys, *([WINDOW_START] if aggregation.window else [])]
+        self._hash = key_hash(aggregation.keys, schema)
+        self._group = key_group(key_groups)
+        self._slot = slot(aggregation.window)
+        self._prepare = self._preparation(parts, schema)
+        self._ordered = picks
+        nothing = pl.DataFrame(schema={**schema, PARTITION: pl.UInt16, OFFSET: pl.Int64})
+        no_partials = self.partial(self.prepare(nothing)[0])
+        self._rounds = any(dtype.is_float() for dtype in no_partials.schema.values())
+        self.no_groups = self.merge(self.place(no_partials))
+
+    def _preparation(self, parts: list[AggregateParts], schema: Mapping[str, pl.DataType]) -> list[pl.Expr]:
+        spec = self.spec
+        columns = [pl.col(name) for name in (*spec.keys, PARTITION)]
+        if spec.event_time is not None and (spec.window is not None or self._timed):
+            time = event_time_ms(spec.event_time, schema[spec.event_time])
+            if spec.window is not None:
+                columns.append(window_start(time, spec.window))
+            if self._timed:
+                columns.append(time.alias(TIME))
+        if not spec.partial or any(needs_order(one) for one in spec.aggregates):
+            columns.append(pl.col(OFFSET))
+        return columns + [part.input for part in parts if part.input is not None]
+
+    def prepare(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+        """The inputs of the aggregation, and apart from them those that lack an event time, if any."""
+        inputs = rows.select(self._prepare)
+        for name in (WINDOW_START, TIME):
+            if name in inputs.columns and inputs.get_column(name).null_count():
+                lacking = pl.col(name).is_null()
+                return inputs.filter(~lacking), inputs.filter(lacking)
+        return inputs, None
+
+    def partial(self, inputs: pl.DataFrame) -> pl.DataFrame:
+        """One row per group and upstream partition: groups, `PARTITION`, accumulators; in any order."""
+        if self._ordered:
+            inputs = inputs.sort([*([TIME] if self._timed else []), PARTITION, OFFSET])
+        return inputs.group_by([*self.groups, PARTITION], maintain_order=True).agg(self._partial)
+
+    def place(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Hash the keys and sort: by hash (so by key group), upstream partition, then what is left."""
+        placed = frame.with_columns(self._hash).with_columns(self._group)
+        rest = [OFFSET] if OFFSET in frame.columns else self.groups[::-1]
+        return placed.sort(KEY_HASH, PARTITION, *rest)
+
+    def merge(self, partials: pl.DataFrame) -> pl.DataFrame:
+        """One row per group, sorted by slot: groups, `KEY_GROUP`, slot, accumulators.
+
+        `partials` are placed, or several placed frames behind each other.
+        """
+        if self._rounds:  # adding floats rounds: always add them in the order of partitions
+            partials = partials.sort(PARTITION, maintain_order=True)
+        held = [pl.col(KEY_HASH).first(), pl.col(KEY_GROUP).first(), *self._merge]
+        merged = partials.group_by(self.groups, maintain_order=True).agg(held)
+        slotted = merged.select(*self.groups, KEY_GROUP, self._slot, *self.accumulators)
+        return sorted_by(slotted, SLOT, self.groups)
+
+    def combine(self, new: pl.DataFrame, before: pl.DataFrame) -> pl.DataFrame:
+        """Groups with their totals: `before` holds the accumulators in state, row by row, null where none."""
+        renamed = [before.get_column(name).alias(old(name)) for name in self.accumulators]
+        return new.hstack(renamed).select(
+            *(name for name in new.columns if name not in self.accumulators), *self._combine
+        )
+
+    def finish(self, groups: pl.DataFrame, *extra: str) -> pl.DataFrame:
+        """Results: window, keys, aggregates, and the `extra` columns of the groups behind them."""
+        window = self.spec.window
+        columns = [pl.col(name) for name in self.spec.keys]
+        if window is not None:
+            start = pl.col(WINDOW_START)
+            columns = [start, (start + window.size_ms).alias(WINDOW_END), *columns]
+        return groups.select(*columns, *self._finish, *extra)
+
+    def finish_late(self, partials: pl.DataFrame) -> pl.DataFrame:
+        """Late groups as results of their own, with `RECORDS`: the number of records each stands for."""
+        return self.finish(partials, RECORDS)
+
+
+def needs_order(aggregate: Aggregate) -> bool:
+    """Whether an aggregate depends on the order of rows."""
+    return aggregate.kind in {AggregateKind.FIRST, AggregateKind.LAST}
+
+
+def needs_offsets(aggregation: Aggregation) -> bool:
+    """Whether rows must know their offsets."""
+    return not aggregation.partial or any(needs_order(one) for one in aggregation.aggregates)
+
+
+def _check(spec: Aggregation) -> None:
+    if not spec.keys:
+        raise BuildError(
+            explain("aggregation", wanted="key columns", found="none", remedy="Group by a column.")
+        )
+    if spec.window is not None and spec.event_time is None:
+        raise BuildError(
+            explain(
+                "window", wanted="an event time", found="none", remedy="Declare event_time of the stream."
+            )
+        )
+    if spec.window is None and spec.emit == "close":
+        raise BuildError(
+            explain("emit='close'", wanted="a window", found="none", remedy="Add a window, or emit updates.")
+        )

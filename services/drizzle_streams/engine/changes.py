@@ -1,0 +1,79 @@
+"""The log of changes: which groups have changed since a batch, so that a snapshot can be incremental.
+
+Every batch adds the frame of the groups it changed, with their totals (a reference, no
+copy). Rules:
+
+- A delta may hold more than was asked for, never less: totals are absolute, applying one
+  twice changes nothing.
+- Entries are united sixteen by sixteen, so there are few of them however small batches are.
+- The log is bounded in rows; what falls off raises `known_since`, and who asks for more gets
+  a full snapshot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+
+CHANGED_ROWS_MAX: Final = 262_144
+"""Rows the log always may hold; it may hold half the rows of state where that is more."""
+
+_UNITE: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Groups changed up to batch `last`, united `level` times from sixteen."""
+
+    last: int
+    level: int
+    frame: pl.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """An immutable log: complete for every batch after `known_since`. Oldest entry first."""
+
+    known_since: int
+    entries: tuple[Change, ...] = ()
+    rows: int = 0
+
+    def with_batch(self, batch: int, frame: pl.DataFrame, groups: list[str], rows_max: int) -> Changes:
+        """The log after a batch that changed these groups."""
+        entries = [*self.entries, Change(batch, 0, frame)] if frame.height else list(self.entries)
+        entries = _united(entries, groups)
+        rows = sum(entry.frame.height for entry in entries)
+        known_since = self.known_since
+        while entries and rows > rows_max:
+            oldest = entries.pop(0)
+            rows -= oldest.frame.height
+            known_since = oldest.last
+        return Changes(known_since, tuple(entries), rows)
+
+    def since(self, batch: int) -> list[pl.DataFrame] | None:
+        """Frames to apply in order on top of the state at `batch`; None if that is not known any more."""
+        if batch < self.known_since:
+            return None
+        return [entry.frame for entry in self.entries if entry.last > batch]
+
+    def filtered(self, keep: pl.Expr) -> Changes:
+        """The log of a part of the groups."""
+        entries = tuple(Change(one.last, one.level, one.frame.filter(keep)) for one in self.entries)
+        return Changes(self.known_since, entries, sum(one.frame.height for one in entries))
+
+    def merged(self, other: Changes) -> Changes:
+        """The log of two parts of a state that share no group."""
+        entries = tuple(sorted((*self.entries, *other.entries), key=lambda one: one.last))
+        return Changes(max(self.known_since, other.known_since), entries, self.rows + other.rows)
+
+
+def _united(entries: list[Change], groups: list[str]) -> list[Change]:
+    """Unite the newest sixteen of one level while there are as many."""
+    while len(entries) >= _UNITE and entries[-_UNITE].level == entries[-1].level:
+        level = entries[-1].level
+        frames = [entry.frame for entry in entries[-_UNITE:]]
+        newest = pl.concat(frames).unique(subset=groups, keep="last", maintain_order=True)
+        entries = [*entries[:-_UNITE], Change(entries[-1].last, level + 1, newest)]
+    return entries

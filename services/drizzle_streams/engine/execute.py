@@ -1,0 +1,269 @@
+"""What a worker calls: one stage of one job, run batch by batch. Pure: frames in, frames out.
+
+Rules:
+- A call handles all partitions that a worker holds of a stage (a cohort), vectorised. What it
+  gives out is the same, row for row, as if each partition had been handled alone.
+- Nothing is remembered between calls but what is handed in as state, so calls for different
+  cohorts may run in different threads.
+- A bad record is a value (`DeadLetter`). An exception means that the user's program failed,
+  whatever Polars raised: the job has to stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import polars as pl
+
+from drizzle_streams.engine.accumulators import RECORDS
+from drizzle_streams.engine.aggregation import AggregationPlan, needs_offsets
+from drizzle_streams.engine.columns import (
+    KEY_GROUP,
+    OFFSET,
+    PARTITION,
+    WINDOW_END,
+    WINDOW_START,
+    is_reserved,
+)
+from drizzle_streams.engine.frames import Block, decode_block, encode_block, slice_block
+from drizzle_streams.engine.operators import Steps
+from drizzle_streams.engine.parsing import Parser
+from drizzle_streams.engine.program import Program, StageProgram
+from drizzle_streams.engine.records import DeadLetter, InputEntry
+from drizzle_streams.engine.series import largest, smallest, total
+from drizzle_streams.engine.snapshot import restore
+from drizzle_streams.engine.state import Layout, StageState, empty_state, late_bound, newest_groups
+from drizzle_streams.engine.watermark import Marks
+from drizzle_streams.engine.windows import event_time_ms
+from drizzle_streams.errors import BuildError, explain
+from drizzle_streams.model.ids import NO_BATCH, StageId
+
+__all__ = [
+    "Block",
+    "DeadLetter",
+    "InputEntry",
+    "StageExecutor",
+    "StageOutput",
+    "StageState",
+    "decode_block",
+    "encode_block",
+    "output_schema",
+    "slice_block",
+]
+
+_ROW_BITS: Final = 28
+"""Offset of a row of a merge stage: batch (35 bits), then its number in the batch (28 bits)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageOutput:
+    """What a batch of a stage gives.
+
+    `blocks`: for the next stage, if there is one. `rows`: for the sink, if there is one, with
+    `KEY_GROUP` (stages that merge) or `PARTITION` (stages that read) beside the user's columns.
+    `late`: groups of rows that came after their window closed, or had no event time, as
+    results of their own with `RECORDS`, the number of records each stands for, in sum `late_records`.
+    """
+
+    blocks: Block | None
+    rows: pl.DataFrame | None
+    late: pl.DataFrame | None = None
+    late_records: int = 0
+    dead_letters: tuple[DeadLetter, ...] = ()
+    records_in: int = 0
+    rows_out: int = 0
+
+
+class StageExecutor:
+    """Runs one stage of a program. Thread-safe: nothing changes after construction.
+
+    `partitions` is the number of partitions of the stage (`StageSpec.partitions`); stages that
+    merge need it to know which key groups a partition owns. Raises `BuildError` where the
+    program does not fit the types of its columns.
+    """
+
+    def __init__(self, program: Program, stage: StageId, partitions: int = 1) -> None:
+        self._stage = program.stage(stage)
+        self._partitions = partitions
+        self._key_groups = program.key_groups
+        schema: Mapping[str, pl.DataType]
+        if self._stage.read is not None:
+            shuffle = self._stage.shuffle
+            ordered = shuffle is not None and needs_offsets(shuffle)
+            self._parser = Parser(self._stage.read, with_offsets=ordered)
+            schema = self._parser.parse(()).frame.schema
+        elif self._stage.merge is not None:
+            self.layout = Layout(_upstream(program, self._stage), partitions, program.key_groups)
+            schema = self._emitted(self.layout.plan.no_groups, 0).schema
+        else:
+            wanted, remedy = "a stream to read or blocks to merge", "Compile the job again."
+            raise BuildError(explain(f"stage {stage}", wanted=wanted, found="neither", remedy=remedy))
+        self._steps = Steps(self._stage.steps, program.tables, schema)
+        self.schema = self._steps.schemas[-1]
+        shuffle = self._stage.shuffle
+        self._shuffle = AggregationPlan(shuffle, self.schema, program.key_groups) if shuffle else None
+
+    # ------------------------------------------------------------------ stages that read a stream
+
+    def run_input(self, partitions: Sequence[int], entries: Sequence[InputEntry]) -> StageOutput:
+        """A batch of a stage that reads: the entries of these stream partitions, all of them."""
+        parsed = self._parser.parse(entries)
+        column, settled = self._mark_position()
+        timed = self._steps.run(parsed.frame, 0, settled)
+        marks = _marks(timed, column, parsed.lengths if settled == 0 else None, partitions)
+        rows = self._steps.run(timed, settled)
+        return self._output(rows, marks, parsed.records, parsed.dead)
+
+    def _mark_position(self) -> tuple[pl.Expr | None, int]:
+        name = self._stage.shuffle.event_time if self._stage.shuffle else None
+        if name is None:
+            return None, 0
+        return event_time_ms(name, self.schema[name]), self._steps.settled(name)
+
+    # ------------------------------------------------------------------ stages that merge blocks
+
+    def empty_state(self, partitions: Sequence[int]) -> StageState:
+        """The state of these partitions before the first batch."""
+        return empty_state(self.layout, partitions, NO_BATCH)
+
+    def restore(self, partitions: Sequence[int], batch: int, parts: Sequence[bytes]) -> StageState:
+        """The state of these partitions at a batch from the parts of a snapshot; raises `CorruptError`."""
+        return restore(self.layout, partitions, batch, parts)
+
+    def run_blocks(
+        self, state: StageState, batch: int, blocks: Sequence[Block]
+    ) -> tuple[StageState, StageOutput]:
+        """A batch of a stage that merges: what every upstream task gave for these partitions."""
+        plan = self.layout.plan
+        frames = [block.frame for block in blocks if block.frame is not None]
+        partials = self._partials(frames) if frames else None
+        late: pl.DataFrame | None = None
+        if partials is not None:
+            partials, late = _split_late(partials, late_bound(plan, state.clock))
+        new = plan.merge(partials) if partials is not None else plan.no_groups
+        clock = state.clock.advance(mark for block in blocks for mark in block.marks)
+        updated, changed = state.updated(batch, new)
+        after, closed = updated.closed(clock)
+        if plan.spec.emit == "update":
+            emitted = changed
+        else:
+            emitted = newest_groups(closed, plan.groups) if closed else plan.no_groups
+        rows = self._steps.run(self._emitted(emitted, batch))
+        output = self._output(rows, self._merge_marks(after, rows), sum(frame.height for frame in frames))
+        return after, output if late is None else _with_late(output, plan.finish_late(late))
+
+    def _partials(self, frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+        frame = frames[0] if len(frames) == 1 else pl.concat(frames)
+        plan = self.layout.plan
+        return frame if plan.spec.partial else plan.place(plan.partial(frame))
+
+    def _emitted(self, groups: pl.DataFrame, batch: int) -> pl.DataFrame:
+        """Merged groups as rows for the steps: results in order of key group, and where each row stands."""
+        plan = self.layout.plan
+        if plan.spec.window is not None and _differ(groups.get_column(WINDOW_START)):
+            groups = groups.sort(KEY_GROUP, maintain_order=True)  # sorted by slot: window first
+        rows = plan.finish(groups, KEY_GROUP)
+        if self._stage.shuffle is None:
+            return rows
+        # The inverse of `key_group_range`.
+        above = (pl.col(KEY_GROUP).cast(pl.Int64) + 1) * self._partitions - 1
+        rows = rows.with_columns((above // self._key_groups).cast(pl.UInt16).alias(PARTITION))
+        number = pl.int_range(pl.len(), dtype=pl.Int64).over(PARTITION)
+        return rows.with_columns((number + (batch << _ROW_BITS)).alias(OFFSET))
+
+    def _merge_marks(self, state: StageState, rows: pl.DataFrame) -> Marks:
+        """Marks for the next stage: the first window that can still come, or else what was seen."""
+        column, settled = self._mark_position()
+        shuffle, window = self._stage.shuffle, self.layout.plan.spec.window
+        is_window_time = shuffle is not None and shuffle.event_time in {WINDOW_START, WINDOW_END}
+        if window is None or not is_window_time or settled:
+            return _marks(rows, column, None, state.partitions)
+        bound = late_bound(self.layout.plan, state.clock)
+        if bound is None:
+            return tuple((partition, None) for partition in state.partitions)
+        first_open = -(-bound // window.size_ms) * window.size_ms
+        mark = (
+            first_open
+            if shuffle is not None and shuffle.event_time == WINDOW_START
+            else first_open + window.size_ms
+        )
+        return tuple((partition, mark) for partition in state.partitions)
+
+    # ------------------------------------------------------------------ both
+
+    def _output(
+        self, rows: pl.DataFrame, marks: Marks, records: int, dead: tuple[DeadLetter, ...] = ()
+    ) -> StageOutput:
+        given = None
+        if self._stage.sink is not None or self._shuffle is None:
+            own = PARTITION if self._stage.read is not None else KEY_GROUP
+            given = rows.select(name for name in rows.columns if name == own or not is_reserved(name))
+        if self._shuffle is None:
+            return StageOutput(None, given, None, 0, dead, records, rows.height)
+        plan = self._shuffle
+        inputs, untimed = plan.prepare(rows)
+        placed = plan.place(plan.partial(inputs) if plan.spec.partial else inputs)
+        block = Block(placed if placed.height else None, marks)
+        rows_out = block.rows if given is None else given.height
+        output = StageOutput(block, given, None, 0, dead, records, rows_out)
+        return output if untimed is None else _with_late(output, plan.finish_late(plan.partial(untimed)))
+
+
+def output_schema(program: Program, stage: StageId) -> dict[str, pl.DataType]:
+    """The user's columns of the rows that a stage gives; raises `BuildError` where types do not fit."""
+    light = replace(program, tables={name: table.clear() for name, table in program.tables.items()})
+    schema = StageExecutor(light, stage).schema
+    return {name: dtype for name, dtype in schema.items() if not is_reserved(name)}
+
+
+def _upstream(program: Program, stage: StageProgram) -> AggregationPlan:
+    """The plan of what a stage merges, over the schema that the stage before it ends with."""
+    assert stage.merge is not None
+    light = replace(program, tables={name: table.clear() for name, table in program.tables.items()})
+    before = StageExecutor(light, StageId(stage.stage - 1))
+    return AggregationPlan(stage.merge, before.schema, program.key_groups)
+
+
+def _with_late(output: StageOutput, late: pl.DataFrame) -> StageOutput:
+    records = output.late_records + total(late.get_column(RECORDS))
+    frame = late if output.late is None else pl.concat([late, output.late], how="diagonal_relaxed")
+    return replace(output, late=frame, late_records=records)
+
+
+def _split_late(partials: pl.DataFrame, bound: int | None) -> tuple[pl.DataFrame | None, pl.DataFrame | None]:
+    """Partials in time and those of closed windows, which start before the bound."""
+    if bound is None:
+        return partials, None
+    first = smallest(partials.get_column(WINDOW_START))
+    if first is None or first >= bound:
+        return partials, None
+    late = partials.filter(pl.col(WINDOW_START) < bound)
+    in_time = partials.filter(pl.col(WINDOW_START) >= bound)
+    return (in_time if in_time.height else None), late
+
+
+def _marks(
+    frame: pl.DataFrame,
+    time: pl.Expr | None,
+    lengths: Sequence[tuple[int, int]] | None,
+    partitions: Sequence[int],
+) -> Marks:
+    """The highest event time of each partition; `lengths` if the rows of each are known to be neighbours."""
+    highest: dict[int, int | None] = dict.fromkeys(sorted(partitions))
+    if time is not None and frame.height:
+        if lengths is None:
+            found = frame.group_by(PARTITION).agg(time.max().alias("time"))
+            highest.update(found.iter_rows())
+        else:
+            times = frame.select(time).to_series()
+            first = 0
+            for partition, rows in lengths:
+                highest[partition] = largest(times.slice(first, rows))
+                first += rows
+    return tuple(sorted(highest.items()))
+
+
+def _differ(series: pl.Series) -> bool:
+    return smallest(series) != largest(series)

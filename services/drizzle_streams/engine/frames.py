@@ -1,0 +1,110 @@
+"""Frames as bytes, and blocks: what a task of one stage gives to the stage behind it.
+
+The only file that knows Arrow IPC. Layout of an encoded frame:
+
+    header bytes u32, little-endian | header (MessagePack map) | Arrow IPC stream
+
+The stream is absent when the frame has no rows. The same frame and header always give the
+same bytes: maps are written in the order of their making, nothing is compressed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import msgpack
+import polars as pl
+
+from drizzle_streams.engine.columns import KEY_GROUP
+from drizzle_streams.engine.failures import POLARS_ERRORS
+from drizzle_streams.engine.series import search_sorted
+from drizzle_streams.engine.watermark import Marks
+from drizzle_streams.errors import CorruptError, explain
+
+_LENGTH_BYTES: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Shuffle output of one task: rows sorted by key group, and the marks of its upstream partitions.
+
+    `frame` is None when there are no rows; the marks say so for every partition all the same.
+    """
+
+    frame: pl.DataFrame | None
+    marks: Marks
+
+    @property
+    def rows(self) -> int:
+        """How many rows the block has."""
+        return 0 if self.frame is None else self.frame.height
+
+
+def slice_block(block: Block, ranges: Sequence[tuple[int, int]]) -> Block:
+    """The rows whose key group lies in one of the half-open ranges; marks kept. Slices, no copy."""
+    if block.frame is None:
+        return block
+    bounds = pl.Series([edge for pair in sorted(ranges) for edge in pair], dtype=pl.UInt32)
+    edges = cast(
+        "list[int]", search_sorted(block.frame.get_column(KEY_GROUP).cast(pl.UInt32), bounds).to_list()
+    )
+    pieces = [
+        block.frame.slice(first, end - first)
+        for first, end in zip(edges[::2], edges[1::2], strict=True)
+        if end > first
+    ]
+    if not pieces:
+        return Block(None, block.marks)
+    return Block(pieces[0] if len(pieces) == 1 else pl.concat(pieces), block.marks)
+
+
+def encode_block(block: Block) -> bytes:
+    """The block as bytes."""
+    header = {"m": [list(mark) for mark in block.marks], "r": block.rows}
+    return encode_frame(header, block.frame)
+
+
+def decode_block(data: bytes) -> Block:
+    """The reverse of `encode_block`; raises `CorruptError` for other bytes."""
+    header, frame = decode_frame(data)
+    try:
+        marks = tuple(
+            (int(partition), None if mark is None else int(mark)) for partition, mark in header["m"]
+        )
+        rows = int(header["r"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged("block", repr(error)) from error
+    if rows != (0 if frame is None else frame.height):
+        raise _damaged("block", f"{0 if frame is None else frame.height} rows where {rows} were announced")
+    return Block(frame, marks)
+
+
+def encode_frame(header: Mapping[str, object], frame: pl.DataFrame | None) -> bytes:
+    """A header and a frame as bytes; a frame without rows is left out."""
+    packed = msgpack.packb(header)
+    parts = [len(packed).to_bytes(_LENGTH_BYTES, "little"), packed]
+    if frame is not None and frame.height:
+        parts.append(frame.rechunk().write_ipc_stream(None).getvalue())
+    return b"".join(parts)
+
+
+def decode_frame(data: bytes) -> tuple[dict[str, Any], pl.DataFrame | None]:
+    """The reverse of `encode_frame`; raises `CorruptError` for other bytes."""
+    start = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "little")
+    if len(data) < start or start == _LENGTH_BYTES:
+        raise _damaged("frame", f"{len(data)} bytes with a header up to byte {start}")
+    try:
+        header: Any = msgpack.unpackb(data[_LENGTH_BYTES:start])
+        frame = pl.read_ipc_stream(data[start:]) if len(data) > start else None
+    except (ValueError, msgpack.UnpackException, OSError, *POLARS_ERRORS) as error:
+        raise _damaged("frame", repr(error)) from error
+    if not isinstance(header, dict):
+        raise _damaged("frame", f"a header that is a {type(header).__name__}")
+    return cast("dict[str, Any]", header), frame
+
+
+def _damaged(thing: str, found: str) -> CorruptError:
+    remedy = "The bytes were cut or are not ours; fetch or build them again."
+    return CorruptError(explain(thing, wanted="an encoded frame", found=found[:200], remedy=remedy))

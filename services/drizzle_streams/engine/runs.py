@@ -1,0 +1,203 @@
+"""Runs: sorted, immutable pieces of state, and how they are searched, updated and merged.
+
+State is a row of runs, newest first; a group's totals are those in the newest run that
+holds it. A log-structured merge tree in Arrow. Costs:
+
+- Looking up a batch's groups is one binary search per run; runs grow geometrically, so there
+  are about log8(rows) of them.
+- The newest run takes each batch by being written anew; it is small (`NEWEST_ROWS_MAX`).
+- Merging runs copies a row a bounded number of times per level: the cost per batch grows with
+  the batch, not with the state. Only small merges run within a batch (`INLINE_ROWS_MAX`); larger
+  ones are left for a thread beside it, unless nobody does them (`RUNS_MAX`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+
+from drizzle_streams.engine.columns import WINDOW_START
+from drizzle_streams.engine.index import HashIndex, equal_keys
+from drizzle_streams.engine.series import row_numbers, search_sorted
+from drizzle_streams.engine.windows import SLOT, slot_range
+
+NEWEST_ROWS_MAX: Final = 4_096
+"""Rows of the newest run, beyond which a new one is begun."""
+
+INLINE_ROWS_MAX: Final = 65_536
+"""Rows that a merge within a batch may write: a few ms."""
+
+RUNS_MAX: Final = 8
+"""Runs beyond which a merge of any size is done within a batch, because nobody did it beside one."""
+
+GROWTH: Final = 8
+"""A run is merged with the newer ones when together they have an eighth of its rows."""
+
+_HELD_ROWS_SLACK: Final = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Groups with totals, sorted by slot. Rows of one window are neighbours.
+
+    `windows` are the starts of the windows that may occur (empty without windows). `held_rows`
+    is how many rows the memory behind the frame has: slicing keeps it.
+    `origin` stays the same through slicing: it names what the run was made from.
+    """
+
+    frame: pl.DataFrame
+    index: HashIndex
+    windows: frozenset[int]
+    held_rows: int
+    origin: object
+
+    @property
+    def rows(self) -> int:
+        """How many groups the run holds."""
+        return self.frame.height
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where some rows of a batch were found: `rows` of the batch at `positions` of run number `run`."""
+
+    run: int
+    rows: pl.Series
+    positions: pl.Series
+
+
+def run_of(frame: pl.DataFrame, windows: frozenset[int]) -> Run:
+    """A run of a frame that is sorted by slot."""
+    whole = frame.rechunk()
+    return Run(whole, HashIndex(whole.get_column(SLOT)), windows, whole.height, object())
+
+
+def look_up(runs: Sequence[Run], batch: pl.DataFrame, groups: Sequence[str]) -> list[Found]:
+    """Find the groups of a batch, each in the newest run that holds it."""
+    found: list[Found] = []
+    rows = row_numbers(batch.height)
+    wanted = batch.select([SLOT, *groups])
+    for number, run in enumerate(runs):
+        if not len(rows):
+            break
+        left: pl.Series | None = None
+        for at, positions in run.index.candidates(wanted.get_column(SLOT)):
+            mine, theirs = wanted[at].select(groups), run.frame[positions].select(groups)
+            same = equal_keys(mine, theirs, nulls_equal=True)
+            hits = at.filter(same)
+            if len(hits):
+                found.append(Found(number, rows[hits], positions.filter(same)))
+                left = _without(left, hits, len(rows))
+        if left is not None:
+            rows, wanted = rows.filter(left), wanted.filter(left)
+    return found
+
+
+def _without(mask: pl.Series | None, rows: pl.Series, height: int) -> pl.Series:
+    """The mask (all true if none) with some rows set to false."""
+    fresh = pl.Series([True]).new_from_index(0, height) if mask is None else mask.clone()
+    return fresh.scatter(rows, values=False)
+
+
+def totals_before(
+    runs: Sequence[Run], found: Sequence[Found], height: int, columns: list[str]
+) -> pl.DataFrame:
+    """The columns of the groups found, one row per row of the batch, null where nothing was found."""
+    pieces = [runs[one.run].frame.select(columns)[one.positions] for one in found]
+    if len(found) == 1 and len(found[0].rows) == height and (found[0].rows == row_numbers(height)).all():
+        return pieces[0]
+    where = pl.Series([None], dtype=pl.UInt32).new_from_index(0, height)
+    first = 0
+    for one in found:
+        where.scatter(one.rows, row_numbers(len(one.rows)) + first)
+        first += len(one.rows)
+    return pl.concat(pieces)[where]
+
+
+def with_batch(run: Run, batch: Run, replaced: pl.Series | None) -> Run:
+    """The run with the groups of a batch; `replaced` are the positions of those it held already."""
+    if replaced is None:
+        kept = run.frame
+    elif len(replaced) == run.rows:
+        return Run(batch.frame, batch.index, batch.windows, batch.rows, object())
+    else:
+        kept = run.frame.filter(_without(None, replaced, run.rows))
+    return run_of(pl.concat([kept, batch.frame]).sort(SLOT), run.windows | batch.windows)
+
+
+def merge_runs(runs: Sequence[Run], groups: Sequence[str]) -> Run:
+    """One run of several neighbours, newest first: the newest totals of every group."""
+    newest = runs[0]
+    for older in runs[1:]:
+        replaced = [one.positions for one in look_up([older], newest.frame, groups)]
+        newest = with_batch(older, newest, pl.concat(replaced) if replaced else None)
+    # A copy of the values, so that no memory of the runs merged stays behind.
+    return run_of(newest.frame[row_numbers(newest.rows)], newest.windows)
+
+
+def cut(run: Run, closed: Sequence[int], size_ms: int) -> tuple[Run | None, list[pl.DataFrame]]:
+    """Cut windows out of a run: what is left (None if nothing), and the rows of these windows."""
+    gone = sorted(run.windows.intersection(closed))
+    if not gone:
+        return run, []
+    left = run.windows.difference(gone)
+    if _share_slots(run.windows, size_ms):
+        is_gone = run.frame.get_column(WINDOW_START).is_in(gone)
+        return _rest(run, [run.frame.filter(~is_gone)], left), [run.frame.filter(is_gone)]
+    stretches = _stretches(run, gone, size_ms)
+    rest: list[pl.DataFrame] = []
+    first = 0
+    for start, end in stretches:
+        rest.append(run.frame.slice(first, start - first))
+        first = end
+    rest.append(run.frame.slice(first))
+    return _rest(run, rest, left), [run.frame.slice(start, end - start) for start, end in stretches]
+
+
+def _stretches(run: Run, windows: Sequence[int], size_ms: int) -> list[tuple[int, int]]:
+    """Where the rows of these windows lie: [first, end) each, in order."""
+    firsts, lasts = zip(*(slot_range(start, size_ms) for start in windows), strict=True)
+    starts = search_sorted(run.index.hashes, pl.Series(firsts, dtype=pl.UInt64))
+    ends = search_sorted(run.index.hashes, pl.Series(lasts, dtype=pl.UInt64), "right")
+    return sorted(zip(starts.to_list(), ends.to_list(), strict=True))
+
+
+def _share_slots(windows: frozenset[int], size_ms: int) -> bool:
+    return len({slot_range(start, size_ms) for start in windows}) < len(windows)
+
+
+def _rest(run: Run, pieces: Sequence[pl.DataFrame], windows: frozenset[int]) -> Run | None:
+    filled = [piece for piece in pieces if piece.height]
+    if not filled:
+        return None
+    if len(filled) > 1:
+        return run_of(pl.concat(filled), windows)
+    frame = filled[0]
+    return Run(
+        frame, HashIndex(frame.get_column(SLOT), run.index.longest), windows, run.held_rows, run.origin
+    )
+
+
+def due(runs: Sequence[Run], rows_max: int | None = None) -> int:
+    """How many of the newest runs should become one now; 0 if none. `rows_max` bounds their rows."""
+    newer = runs[0].rows if runs else 0
+    count = 0
+    for number in range(1, len(runs)):
+        older = runs[number].rows
+        if rows_max is not None and newer + older > rows_max:
+            break
+        if newer >= NEWEST_ROWS_MAX and older <= newer * GROWTH:
+            count = number + 1
+        newer += older
+    return count
+
+
+def wasteful(runs: Sequence[Run]) -> int | None:
+    """The number of a run that holds far more memory than it has rows, because windows were cut out of it."""
+    for number, run in enumerate(runs):
+        if run.held_rows > 2 * run.rows + _HELD_ROWS_SLACK:
+            return number
+    return None
