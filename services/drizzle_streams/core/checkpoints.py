@@ -54,16 +54,16 @@ class Checkpoints:
         while len(self.pending) > PENDING_CHECKPOINTS_MAX:
             del self.pending[min(self.pending)]
 
-    def complete(self, frontier: BatchId, every: int) -> Checkpoint | None:
-        """The newest batch up to the frontier that can be committed now, if it is news."""
+    def complete(self, through: BatchId, every: int) -> Checkpoint | None:
+        """The newest batch up to `through` that can be committed now, if it is news."""
         stateful = [stage for stage in self.spec.stages if stage.stateful]
         if not stateful:
-            last = BatchId((frontier + 1) // every * every - 1)
+            last = BatchId((through + 1) // every * every - 1)
             return Checkpoint(last) if last > self.committed.batch else None
         wanted = sum(stage.partitions for stage in stateful)
         for batch in sorted(self.pending, reverse=True):
             refs = self.pending[batch]
-            if batch <= frontier and len(refs) == wanted:
+            if batch <= through and len(refs) == wanted:
                 return Checkpoint(batch, tuple(dict.fromkeys(refs.values())))
         return None
 

@@ -152,6 +152,8 @@ class Coordinator:
                 job.sealed[source] = message
                 return
             case msg.TaskFailed(error=error):
+                if message.generation < job.generation:
+                    return  # said in a generation that has been replaced; it will be tried anew
                 text = f"{error.kind}: {error.message}\n{error.traceback}"
                 job.end(JobPhase.FAILED, text, now, out)
                 return

@@ -390,7 +390,10 @@ class CoordinatorJob:
             self.story.tell(now, "Recovered", text, self.spec.job)
 
     def _commit(self, now: float, out: Effects) -> None:
-        checkpoint = self.checkpoints.complete(self.progress.frontier, self.snapshot_every)
+        # Not beyond what every present owner stands at: an owner that replays still needs what a
+        # checkpoint would drop (the old owner's snapshot of a later batch may be stored already).
+        through = min(self.progress.frontier, self.progress.held_by_all)
+        checkpoint = self.checkpoints.complete(through, self.snapshot_every)
         if checkpoint is None:
             return
         obsolete = self.checkpoints.commit(checkpoint)

@@ -34,6 +34,11 @@ class Progress:
         """The highest batch with all of it and all before it done (law 5: commit by prefix)."""
         return self._frontier
 
+    @property
+    def held_by_all(self) -> BatchId:
+        """The last batch that every present owner has done itself."""
+        return min(min(row) for row in self.held)
+
     def restore(self, batch: BatchId) -> None:
         """Everything up to a committed checkpoint is done."""
         for stage in self.done:

@@ -102,9 +102,10 @@ class Worker:
             case ev.ProgramLoaded(job=job):
                 if job in self.jobs:
                     self.jobs[job].loaded = True
-            case ev.ProgramFailed(job=job, error=error) | ev.CohortFailed(job=job, error=error):
-                self._failed(job, error, out)
-            case ev.OutputFailed(job=job, error=error):
+            case ev.CohortFailed(job=job, cohort=cohort, error=error):
+                if job in self.jobs and self.jobs[job].cohorts.pop(cohort, None) is not None:
+                    self._failed(job, error, out)
+            case ev.ProgramFailed(job=job, error=error) | ev.OutputFailed(job=job, error=error):
                 self._failed(job, error, out)
             case _:
                 self._job_event(event, now, out)
@@ -168,6 +169,7 @@ class Worker:
         if known is None:
             known = self.jobs[assign.spec.job] = WorkerJob(self.settings.worker, assign.spec)
             out.start(act.LoadProgram(assign.spec))
+        self._failures.pop(assign.spec.job, None)
         known.assign(assign, now, out)
 
     def _reannounce(self, job: WorkerJob, ask: msg.Reannounce, out: Effects) -> None:

@@ -65,6 +65,7 @@ class WorkerJob:
     def assign(self, assign: msg.Assign, now: float, out: Effects) -> None:
         """Take a generation: give up, adopt, and announce what others now need from us."""
         self.generation = assign.generation
+        self.failed = False
         self.placement = assign.placement
         self.layouts = {layout.stream: layout for layout in assign.layouts}
         self.commit(assign.committed, out)
@@ -253,7 +254,12 @@ class WorkerJob:
             self._fetch(fetch, out)
 
     def offered(self, offer: msg.Offer, *, carried: bool, out: Effects) -> None:
-        """A sealed batch is offered: its records came along or are pulled from the source."""
+        """A sealed batch is offered: its records came along or are pulled from the source.
+
+        What is computed already is credited again: the credit may have been refused with an
+        older generation, and a source without credit seals nothing.
+        """
+        self._credit_again(offer, out)
         if not self._oldest(offer.stage) <= offer.batch <= self._newest(offer.stage):
             return
         partitions = tuple(b.partition for b in offer.bounds)
@@ -264,6 +270,16 @@ class WorkerJob:
             self._arrived(fragment, offer.sealed_at_ms)
         else:
             self._fetch(act.FetchInput(fragment, offer.source, offer.bounds, offer.sealed_at_ms), out)
+
+    def _credit_again(self, offer: msg.Offer, out: Effects) -> None:
+        offered = frozenset(b.partition for b in offer.bounds)
+        for cohort in self._of_stage(offer.stage):
+            mine = tuple(p for p in cohort.partitions if p in offered)
+            if mine and cohort.computed >= offer.batch:
+                taken = msg.Taken(
+                    self.spec.job, self.generation, self.worker, offer.stage, mine, cohort.computed
+                )
+                out.send(NodeId(offer.source), taken)
 
     def _fetch(self, fetch: act.FetchBlocks | act.FetchInput, out: Effects) -> None:
         if fetch not in self.fetching:

@@ -1,0 +1,340 @@
+"""What services do outside their machines, in the simulated world: in memory, in virtual time.
+
+Everything that takes time is scheduled with a random duration and ends in exactly one event,
+unless the node's life ends first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from drizzle_streams.core import actions as act
+from drizzle_streams.core import events as ev
+from drizzle_streams.model.bounds import Bounds
+from drizzle_streams.model.ids import Offset
+from drizzle_streams.model.snapshot import SnapshotPart, SnapshotRef
+from drizzle_streams.model.task import TaskError
+from drizzle_streams.protocol import messages as msg
+from tests.simulation.disks import BrokenPromiseError
+from tests.simulation.values import Sums, add, by_group, for_partitions, sum_records
+
+if TYPE_CHECKING:
+    from tests.simulation.world import Life, World
+
+Block = dict[int, Sums]
+"""Rows of a fragment by upstream partition."""
+
+
+@dataclass
+class SimCohort:
+    """State of a cohort: per partition its running sums, at one version."""
+
+    version: int
+    state: dict[int, Sums]
+    rows: dict[int, dict[int, Sums]] = field(default_factory=dict)
+    chain: tuple[SnapshotPart, ...] = ()
+
+
+class SimWorker:
+    """The performer of one worker life."""
+
+    def __init__(self, world: World, life: Life) -> None:
+        self.world, self.life = world, life
+        self.cohorts: dict[int, SimCohort] = {}
+        self.fragments: dict[act.Fragment, Block] = {}
+        self.blocks: dict[tuple[int, int], Block] = {}
+        self.spec = None
+
+    def perform(self, action: act.Start) -> None:
+        name = "_" + type(action).__name__
+        getattr(self, name)(action)
+
+    def _later(self, seconds: float, make) -> None:
+        self.life.later(seconds, make)
+
+    # --- tells ----------------------------------------------------------------------------
+
+    def _LearnPeer(self, action: act.LearnPeer) -> None:  # noqa: N802
+        pass
+
+    def _KeepPartitions(self, action: act.KeepPartitions) -> None:  # noqa: N802
+        cohort = self.cohorts.get(action.cohort)
+        if cohort is not None:
+            cohort.state = {p: s for p, s in cohort.state.items() if p in action.partitions}
+            cohort.chain = ()
+
+    def _MergeCohorts(self, action: act.MergeCohorts) -> None:  # noqa: N802
+        cohort = self.cohorts.get(action.cohort)
+        other = self.cohorts.pop(action.other, None)
+        if cohort is None or other is None:
+            return  # cohorts of a stateless stage have nothing to merge here
+        if cohort.version != other.version:
+            raise BrokenPromiseError(f"merge of versions {cohort.version} and {other.version}")
+        cohort.state |= other.state
+        cohort.chain = ()
+
+    def _ReleaseFragments(self, action: act.ReleaseFragments) -> None:  # noqa: N802
+        old = [f for f in self.fragments if f.downstream == action.downstream and f.batch <= action.through]
+        for fragment in old:
+            del self.fragments[fragment]
+
+    def _DropBlocks(self, action: act.DropBlocks) -> None:  # noqa: N802
+        for key in [k for k in self.blocks if k[1] <= action.through]:
+            del self.blocks[key]
+
+    def _ForgetJob(self, action: act.ForgetJob) -> None:  # noqa: N802
+        self.cohorts, self.fragments, self.blocks = {}, {}, {}
+
+    def _Rejoin(self, action: act.Rejoin) -> None:  # noqa: N802
+        self.world.rejoin(self.life)
+
+    # --- work -----------------------------------------------------------------------------
+
+    def _LoadProgram(self, action: act.LoadProgram) -> None:  # noqa: N802
+        self.spec = action.spec
+        self._later(self.world.uniform(0.001, 0.05), lambda: ev.ProgramLoaded(action.spec.job))
+
+    def _OpenCohort(self, action: act.OpenCohort) -> None:  # noqa: N802
+        def open_() -> ev.Event:
+            state: dict[int, Sums] = {p: {} for p in action.partitions}
+            for ref in action.snapshots:
+                if ref.batch != action.batch:
+                    raise BrokenPromiseError(f"cohort at {action.batch} restored from {ref.batch}")
+                for part in ref.parts:
+                    stored = self.world.snapshots.get(part.key)
+                    if stored is None:
+                        error = TaskError("Lost", part.key, "", action.stage, action.batch, ())
+                        return ev.CohortFailed(action.job, action.stage, action.cohort, error)
+                    state |= {p: dict(s) for p, s in stored.items() if p in state}  # type: ignore[attr-defined]
+            self.cohorts[action.cohort] = SimCohort(action.batch, state)
+            return ev.CohortOpened(action.job, action.stage, action.cohort)
+
+        self._later(self.world.uniform(0.001, 0.05), open_)
+
+    def _RunTask(self, action: act.RunTask) -> None:  # noqa: N802
+        def run() -> ev.Event:
+            key = action.key
+            if key.stage == 0:
+                self._map(action)
+            else:
+                self._reduce(action)
+            return ev.TaskFinished(key)
+
+        self._later(self.world.task_seconds(self.life), run)
+
+    def _map(self, action: act.RunTask) -> None:
+        held = self.blocks.setdefault((0, action.key.batch), {})
+        for partition, sums in self._collect(action).items():
+            held[partition] = sums
+
+    def _reduce(self, action: act.RunTask) -> None:
+        cohort = self.cohorts[action.key.cohort]
+        if cohort.version != action.key.batch - 1:
+            raise BrokenPromiseError(f"batch {action.key.batch} on state of {cohort.version}")
+        stage, batch = int(action.key.stage), int(action.key.batch)
+        news = sum_records(pair for sums in self._collect(action).values() for pair in sums.items())
+        for partition in cohort.state:
+            mine = for_partitions(stage, news, [partition])
+            cohort.state[partition] = add(cohort.state[partition], mine)
+            if stage == 1:
+                self.blocks.setdefault((1, batch), {})[partition] = by_group(mine)
+        if stage == 2:
+            cohort.rows[batch] = {p: dict(s) for p, s in cohort.state.items()}
+        cohort.version = batch
+
+    def _collect(self, action: act.RunTask) -> Block:
+        """The rows that the pieces name, by upstream partition; each taken once."""
+        stage = int(action.key.stage)
+        found: Block = {}
+        for piece in action.pieces:
+            data = self._data(piece.fragment)
+            for partition in piece.partitions:
+                rows = data[partition]
+                if stage > 0:
+                    rows = for_partitions(stage, rows, piece.wanted)
+                found[partition] = add(found.get(partition, {}), rows)
+        return found
+
+    def _data(self, fragment: act.Fragment) -> Block:
+        if fragment.sender == self.life.id:
+            return self.blocks[(int(fragment.stage), int(fragment.batch))]
+        return self.fragments[fragment]
+
+    def _WriteOutput(self, action: act.WriteOutput) -> None:  # noqa: N802
+        cohort = self.cohorts[action.cohort]
+        rows = {b: cohort.rows.pop(b) for b in range(action.first, action.last + 1)}
+
+        def write() -> ev.Event:
+            for batch, parts in sorted(rows.items()):
+                for partition, sums in parts.items():
+                    self.world.sink.write(batch, partition, sums, self.world.now)
+            return ev.OutputWritten(action.job, action.stage, action.cohort, action.last)
+
+        self._later(self.world.uniform(0.0005, 0.01), write)
+
+    def _TakeSnapshot(self, action: act.TakeSnapshot) -> None:  # noqa: N802
+        cohort = self.cohorts[action.cohort]
+        if cohort.version != action.batch:
+            raise BrokenPromiseError(f"snapshot of batch {action.batch} taken at {cohort.version}")
+        state = {p: dict(s) for p, s in cohort.state.items()}
+        job = self.life.machine.role.jobs[action.job]
+        run, generation = job.spec.run, job.generation
+        name = f"{run}/{action.stage}/{action.batch}/{generation}/{self.life.id}/{action.cohort}"
+        chain = cohort.chain[-2:]
+
+        def take() -> ev.Event:
+            part = SnapshotPart(name, 1, 0)
+            if not self.world.snapshots.put(run, generation, name, state):
+                return ev.SnapshotFailed(action.job, action.stage, action.cohort, action.batch, "fenced")
+            parts = (*chain, part)
+            if tuple(state) == tuple(cohort.state):
+                cohort.chain = parts
+            ref = SnapshotRef(action.stage, tuple(sorted(state)), action.batch, parts)  # type: ignore[arg-type]
+            return ev.SnapshotTaken(action.job, action.stage, action.cohort, ref)
+
+        self._later(self.world.uniform(0.001, 0.1), take)
+
+    def _FetchBlocks(self, action: act.FetchBlocks) -> None:  # noqa: N802
+        def fetch() -> ev.Event:
+            other = self.world.reach(self.life.id, action.sender)
+            if other is None:
+                return ev.FetchFailed(action, "unreachable")
+            present: list[tuple[int, float]] = []
+            for batch in range(action.first, action.last + 1):
+                block = other.performer.block(action, batch)
+                if block is not None:
+                    fragment = act.Fragment(
+                        action.job,
+                        action.downstream,
+                        action.stage,
+                        batch,  # type: ignore[arg-type]
+                        action.sender,  # type: ignore[arg-type]
+                        action.partitions,
+                        action.wanted,
+                    )
+                    self.fragments[fragment] = block
+                    present.append((batch, 0.0))
+            return ev.BlocksFetched(action, tuple(present))  # type: ignore[arg-type]
+
+        self._later(self.world.uniform(0.001, 0.03), fetch)
+
+    def block(self, wanted: act.FetchBlocks | msg.BlocksReady, batch: int) -> Block | None:
+        """What this worker holds of a batch for somebody else, or None."""
+        held = self.blocks.get((int(wanted.stage), batch))
+        if held is None or any(p not in held for p in wanted.partitions):
+            return None
+        stage = int(wanted.downstream)
+        return {int(p): for_partitions(stage, held[p], wanted.wanted) for p in wanted.partitions}
+
+    def _FetchInput(self, action: act.FetchInput) -> None:  # noqa: N802
+        def fetch() -> ev.Event:
+            if self.world.reach(self.life.id, action.source) is None:
+                return ev.InputFetchFailed(action, "unreachable")
+            block = self.world.input_of(action.bounds)
+            if block is None:
+                return ev.InputFetchFailed(action, "trimmed")
+            self.fragments[action.fragment] = block
+            return ev.InputFetched(action)
+
+        self._later(self.world.uniform(0.001, 0.03), fetch)
+
+    # --- payloads -------------------------------------------------------------------------
+
+    def attach(self, message: msg.Message) -> object | None:
+        if not isinstance(message, msg.BlocksReady) or message.first != message.last:
+            return None
+        return self.block(message, message.first) if self.world.chance(0.7) else None
+
+    def absorb(self, sender: str, message: msg.Message, payload: object) -> bool:
+        if isinstance(message, msg.Offer):
+            partitions = tuple(b.partition for b in message.bounds)
+            fragment = act.Fragment(
+                message.job, message.stage, act.INPUT, message.batch, sender, partitions, partitions  # type: ignore[arg-type]
+            )
+        elif isinstance(message, msg.BlocksReady):
+            fragment = act.Fragment(
+                message.job,
+                message.downstream,
+                message.stage,
+                message.first,
+                sender,  # type: ignore[arg-type]
+                message.partitions,
+                message.wanted,
+            )
+        else:
+            return False
+        self.fragments[fragment] = payload  # type: ignore[assignment]
+        return True
+
+
+class SimSource:
+    """The performer of one source life; its disk outlives it."""
+
+    def __init__(self, world: World, life: Life) -> None:
+        self.world, self.life = world, life
+        self.disk = world.disks[life.id]
+        self.local: dict[int, int] = {}
+
+    def perform(self, action: act.Start) -> None:
+        match action:
+            case act.OpenStream(partitions=partitions):
+                self.local = {int(p): i for i, p in enumerate(partitions)}
+            case act.SealBatch():
+                self.life.later(self.world.uniform(0.0005, 0.005), lambda: self._seal(action))
+            case act.TrimInput(through=through, before=before):
+                for partition, end in before:
+                    local = self.local[partition]
+                    self.disk.starts[local] = max(self.disk.starts[local], end)
+                for stored in self.disk.bounds.values():
+                    for batch in [b for b in stored if b <= through]:
+                        del stored[batch]
+            case act.ReleaseInput():
+                self.disk.bounds.clear()
+            case _:
+                pass
+
+    def _seal(self, action: act.SealBatch) -> ev.Event:
+        bounds: list[Bounds] = []
+        for partition, first in action.firsts:
+            local = self.local[partition]
+            start = self.disk.starts[local] if first is None else first
+            end = min(len(self.disk.logs[local]), start + action.records_max)
+            bounds.append(Bounds(action.batch, partition, Offset(start), Offset(max(start, end))))
+        self.world.history.fix(bounds)
+        self.disk.bounds.setdefault(action.job, {})[action.batch] = tuple(bounds)
+        return ev.BatchSealed(action.job, action.stage, action.batch, tuple(bounds), 0)
+
+    def attach(self, message: msg.Message) -> object | None:
+        if isinstance(message, msg.Offer) and self.world.chance(0.7):
+            return self.world.input_of(message.bounds)
+        return None
+
+    def absorb(self, sender: str, message: msg.Message, payload: object) -> bool:
+        return False
+
+
+class SimCoordinator:
+    """The performer of one coordinator life."""
+
+    def __init__(self, world: World, life: Life, generation: int) -> None:
+        self.world, self.life, self.generation = world, life, generation
+
+    def perform(self, action: act.Start) -> None:
+        match action:
+            case act.RaiseGeneration():
+                self.generation = self.world.raise_generation()
+                self.life.post(ev.GenerationRaised(self.generation))
+            case act.FenceSnapshots(job=job):
+                spec = self.life.machine.role.jobs[job].spec
+                self.world.snapshots.fence[spec.run] = self.generation
+            case act.DeleteSnapshots(keys=keys):
+                self.world.snapshots.delete(keys)
+            case _:
+                pass
+
+    def attach(self, message: msg.Message) -> object | None:
+        return None
+
+    def absorb(self, sender: str, message: msg.Message, payload: object) -> bool:
+        return False

@@ -1,0 +1,70 @@
+"""The simulated job: sums per key, in two shuffles, with values that an oracle can recompute.
+
+Stage 0 reads (key, value) records and sums them per key. Stage 1 keeps a running sum per key
+and hands on what changed per group (key modulo GROUPS). Stage 2 keeps a running sum per
+group and writes it. So a record that is lost, doubled or taken from another batch shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from drizzle_streams.model.ids import JobId, StageId, StreamId
+from drizzle_streams.model.job import JobSpec, Scheduling, StageSpec
+
+JOB = JobId("sums")
+STREAM = StreamId("numbers")
+KEYS = 12
+GROUPS = 5
+STAGE1_PARTITIONS = 3
+STAGE2_PARTITIONS = 2
+
+Sums = dict[int, int]
+Record = tuple[int, int]
+
+
+def spec(scheduling: Scheduling = Scheduling.GROUP, group_size: int = 6, every_ms: float = 400.0) -> JobSpec:
+    """The job as it is submitted; the stream's partitions are laid out by the coordinator."""
+    return JobSpec(
+        job=JOB,
+        stages=(
+            StageSpec(StageId(0), 0, stream=STREAM),
+            StageSpec(StageId(1), STAGE1_PARTITIONS, inputs=(StageId(0),), stateful=True),
+            StageSpec(
+                StageId(2), STAGE2_PARTITIONS, inputs=(StageId(1),), stateful=True, writes_output=True
+            ),
+        ),
+        batch_interval_ms=50.0,
+        scheduling=scheduling,
+        group_size=group_size,
+        checkpoint_interval_ms=every_ms,
+    )
+
+
+def sum_records(records: Iterable[Record]) -> Sums:
+    """Stage 0 and the inner step of stage 1: sums per key."""
+    sums: Sums = {}
+    for key, value in records:
+        sums[key] = sums.get(key, 0) + value
+    return sums
+
+
+def add(left: Sums, right: Sums) -> Sums:
+    """A new version of a running sum; the old one stays as it is."""
+    return sum_records([*left.items(), *right.items()])
+
+
+def by_group(sums: Sums) -> Sums:
+    """What stage 1 hands on."""
+    return sum_records((key % GROUPS, value) for key, value in sums.items())
+
+
+def partition_of(stage: int, key: int) -> int:
+    """Which partition of a stage a key of its input belongs to."""
+    return key % (STAGE1_PARTITIONS if stage == 1 else STAGE2_PARTITIONS)
+
+
+def for_partitions(stage: int, sums: Sums, partitions: Iterable[int]) -> Sums:
+    """A block's rows for some partitions of the stage below."""
+    wanted = set(partitions)
+    return {key: value for key, value in sums.items() if partition_of(stage, key) in wanted}
