@@ -81,7 +81,15 @@ def describe(world: World) -> str:
     for life in world.of_kind("worker"):
         for job in life.machine.role.jobs.values():
             cohorts = [
-                (c.stage, c.partitions, c.computed, c.done, "open" if c.open else "closed", c.running, c.writing)
+                (
+                    c.stage,
+                    c.partitions,
+                    c.computed,
+                    c.done,
+                    "open" if c.open else "closed",
+                    c.running,
+                    c.writing,
+                )
                 for c in job.cohorts.values()
             ]
             missing = [job.overdue(c) for c in job.cohorts.values()]

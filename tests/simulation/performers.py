@@ -250,7 +250,13 @@ class SimWorker:
         if isinstance(message, msg.Offer):
             partitions = tuple(b.partition for b in message.bounds)
             fragment = act.Fragment(
-                message.job, message.stage, act.INPUT, message.batch, sender, partitions, partitions  # type: ignore[arg-type]
+                message.job,
+                message.stage,
+                act.INPUT,
+                message.batch,
+                sender,
+                partitions,
+                partitions,  # type: ignore[arg-type]
             )
         elif isinstance(message, msg.BlocksReady):
             fragment = act.Fragment(

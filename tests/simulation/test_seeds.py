@@ -31,7 +31,9 @@ def run_seed(seed: int, scheduling: Scheduling = Scheduling.GROUP) -> World:
         demand_everything(world)
         demand_flatness(world)
     except Exception as error:
-        raise BrokenPromiseError(f"seed {seed} ({scheduling}): {error}\n" + "\n".join(nemesis.told)) from error
+        raise BrokenPromiseError(
+            f"seed {seed} ({scheduling}): {error}\n" + "\n".join(nemesis.told)
+        ) from error
     return world
 
 

@@ -30,9 +30,7 @@ def spec(scheduling: Scheduling = Scheduling.GROUP, group_size: int = 6, every_m
         stages=(
             StageSpec(StageId(0), 0, stream=STREAM),
             StageSpec(StageId(1), STAGE1_PARTITIONS, inputs=(StageId(0),), stateful=True),
-            StageSpec(
-                StageId(2), STAGE2_PARTITIONS, inputs=(StageId(1),), stateful=True, writes_output=True
-            ),
+            StageSpec(StageId(2), STAGE2_PARTITIONS, inputs=(StageId(1),), stateful=True, writes_output=True),
         ),
         batch_interval_ms=50.0,
         scheduling=scheduling,

@@ -215,13 +215,17 @@ class SealBatch:
 
 @dataclass(frozen=True, slots=True)
 class OpenStream:
-    """Tell: the log of a stream and the bounds of this run must be open, for these partitions."""
+    """Tell: the log of a stream and the bounds of this run must be open, for these partitions.
+
+    `start_from` (earliest or latest) says where a run without bounds begins to read.
+    """
 
     job: JobId
     born: Generation
     stage: StageId
     stream: StreamId
     partitions: tuple[PartitionId, ...]
+    start_from: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ class Source:
         self.settings = settings
         self.jobs: dict[JobId, SourceJob] = {}
         self.refused = 0
-        self._welcome = False
+        self.welcomed = False
         self._lease_s = 0.0
         self._beat_at = 0.0
         self._seal_at: float | None = None
@@ -103,11 +103,11 @@ class Source:
     def _received(self, message: msg.Message, now: float, out: Effects) -> None:
         match message:
             case msg.Welcome(lease_ms=lease_ms):
-                self._welcome = True
+                self.welcomed = True
                 self._lease_s = lease_ms / 1000.0
                 self._beat_at = now + self._lease_s / HEARTBEATS_PER_LEASE
             case msg.Refused():
-                self._welcome = False
+                self.welcomed = False
                 self._beat_at = now + HELLO_INTERVAL_S
             case msg.Peers(peers=peers):
                 for peer in peers:
@@ -174,14 +174,14 @@ class Source:
     # --- membership and reports -----------------------------------------------------------
 
     def _beat(self, now: float, out: Effects) -> None:
-        if not self._welcome:
+        if not self.welcomed:
             self._hello(now, out)
             return
         self._beat_at = now + self._lease_s / HEARTBEATS_PER_LEASE
         out.send_once(COORDINATOR, msg.Heartbeat(NodeId(self.settings.source), 0.0))
 
     def _hello(self, now: float, out: Effects) -> None:
-        self._welcome = False
+        self.welcomed = False
         self._beat_at = now + HELLO_INTERVAL_S
         jobs = tuple(msg.SourceHolding(job.job, job.sealed) for job in self.jobs.values())
         hello = msg.SourceHello(self.settings.source, self.settings.address, self.settings.partitions, jobs)

@@ -128,7 +128,11 @@ class SourceJob:
                 for partition, bound in batches[batch].bounds.items():
                     reading.ends[partition] = bound.end
             self.readings[stage.stage] = reading
-            out.start(act.OpenStream(self.job, assign.spec.born, stage.stage, stage.stream, partitions))
+            out.start(
+                act.OpenStream(
+                    self.job, assign.spec.born, stage.stage, stage.stream, partitions, assign.spec.start_from
+                )
+            )
 
     def launch(self, launch: msg.Launch) -> None:
         """A group may be sealed, each batch when its time comes."""

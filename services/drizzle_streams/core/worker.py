@@ -50,7 +50,7 @@ class Worker:
         self.rejoining = False
         self._running = 0
         self._replayed_last = False
-        self._welcome = False
+        self.welcomed = False
         self._lease_s = 0.0
         self._beat_at = 0.0
         self._report_at: float | None = None
@@ -257,12 +257,12 @@ class Worker:
     # --- membership and reports -----------------------------------------------------------
 
     def _welcomed(self, lease_s: float, now: float) -> None:
-        self._welcome = True
+        self.welcomed = True
         self._lease_s = lease_s
         self._beat_at = now + lease_s / HEARTBEATS_PER_LEASE
 
     def _beat(self, now: float, out: Effects) -> None:
-        if not self._welcome:
+        if not self.welcomed:
             self._hello(now, out)
             return
         self._beat_at = now + self._lease_s / HEARTBEATS_PER_LEASE
@@ -280,7 +280,7 @@ class Worker:
 
     def _hello(self, now: float, out: Effects) -> None:
         """Introduce ourselves, with everything we hold; the coordinator may be a new one."""
-        self._welcome = False
+        self.welcomed = False
         self._beat_at = now + HELLO_INTERVAL_S
         holdings = tuple(job.holding() for job in self.jobs.values())
         hello = msg.WorkerHello(self.settings.worker, self.settings.address, self.settings.slots, holdings)

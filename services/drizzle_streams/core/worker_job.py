@@ -76,6 +76,10 @@ class WorkerJob:
             self._adopt(adoption, now, out)
         for stage in self.spec.stages:
             self._announce_all(stage, assign.needed, out)
+        for cohort in self.cohorts.values():
+            if self.spec.stages[cohort.stage].stream is not None and cohort.computed >= 0:
+                # Credit given in the older generation may have been refused by now.
+                self._credit(self.spec.stages[cohort.stage], cohort, cohort.computed, out)
         self.report_due = self._report_whole = True
 
     def _give_up(self, stage: StageId, mine: frozenset[PartitionId], out: Effects) -> None:
