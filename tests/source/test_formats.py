@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import datetime
 import io
+import os
+import subprocess
+import sys
 from typing import Literal
 
 import msgpack
@@ -158,7 +161,7 @@ def test_garbage_is_no_arrow(body: bytes) -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(0, 255))
-def test_a_wrong_byte_in_arrow_never_crashes(position: int, value: int) -> None:
+def test_a_wrong_byte_in_arrow_is_refused_or_harmless(position: int, value: int) -> None:
     body = bytearray(arrow(FRAME.select("text", "number"), "lz4"))
     body[position % len(body)] = value
     try:
@@ -166,6 +169,42 @@ def test_a_wrong_byte_in_arrow_never_crashes(position: int, value: int) -> None:
     except ArrowFormatError:
         return
     assert size.rows >= 0
+    assert size.decoded_bytes >= 0
+
+
+HOSTILE = """
+import random
+from drizzle_streams.source.formats import FormatError, check_body
+from drizzle_streams.transport.entries import EntryFormat
+from tests.source.test_formats import FRAME, arrow
+
+chance = random.Random(7)
+bodies = [arrow(FRAME), arrow(FRAME, "lz4"), arrow(FRAME, "zstd")]
+taken = refused = 0
+for _ in range(1500):
+    body = bytearray(chance.choice(bodies))
+    at = chance.randrange(len(body) - 8)
+    wrong = chance.choice([0, 1, 5, 2**31, 2**40, 2**55, 2**62, 2**64 - 1, chance.getrandbits(64)])
+    body[at : at + 8] = wrong.to_bytes(8, "little")
+    try:
+        check_body(EntryFormat.ARROW, bytes(body))
+        taken += 1
+    except FormatError:
+        refused += 1
+assert taken and refused > 500, (taken, refused)
+"""
+
+
+def test_wrong_lengths_in_arrow_never_end_the_process() -> None:
+    """A decoder that believes a wrong length aborts: in a process of its own, so that this can fail."""
+    done = subprocess.run(
+        [sys.executable, "-c", HOSTILE],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:].decode()
 
 
 # --- MessagePack ---------------------------------------------------------------------------

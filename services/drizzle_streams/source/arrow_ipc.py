@@ -1,9 +1,11 @@
-"""What an Arrow IPC stream says about itself: rows, and bytes once decoded.
+"""What an Arrow IPC stream says about itself, checked before anything is decoded.
 
-Read from the metadata alone, before anything is decoded, because a body of 8 MB may
-say that it becomes 80 GB (compressed buffers, batches of a null column). Arrow's
-metadata are flatbuffers; the four fields needed are read here by their place in the
-schema (format/Message.fbs), every position checked against the length of the body.
+A body of 8 MB may say that it becomes 80 GB (compressed buffers, batches of a null
+column), and a wrong length in it makes the decoder ask for memory that no machine has,
+which ends the process: no error to catch. So every length that a decoder would believe
+is checked here against what is there: messages, buffers, compressed sizes, and the
+lengths of columns. Arrow's metadata are flatbuffers; the fields needed are read by
+their place in the schema (format/Message.fbs).
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import NamedTuple
 _CONTINUATION = 0xFFFFFFFF
 _DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
 _HEADER_TYPE, _HEADER, _BODY_LENGTH = 1, 2, 3  # fields of Message
-_LENGTH, _BUFFERS, _COMPRESSION = 0, 2, 3  # fields of RecordBatch
+_LENGTH, _NODES, _BUFFERS, _COMPRESSION = 0, 1, 2, 3  # fields of RecordBatch
 _DATA = 1  # field of DictionaryBatch
 
 
@@ -62,18 +64,33 @@ def _batch_size(message: _Table, body: bytes, start: int, end: int) -> ArrowSize
     batch = message.table(_HEADER)
     if kind == _DICTIONARY_BATCH:
         batch = batch.table(_DATA)
-    rows = batch.integer(_LENGTH, "<q") if kind == _RECORD_BATCH else 0
+    rows = batch.integer(_LENGTH, "<q")
+    decoded = _decoded_bytes(batch, body[start:end])
+    # A value takes a bit at least, unless it is null by its type.
+    longest = 8 * decoded + max(rows, 0)
+    for length, nulls in batch.pairs(_NODES):
+        if not 0 <= nulls <= length <= longest:
+            raise ArrowFormatError(f"a column of {length} values, {nulls} of them null, in {decoded} bytes")
     if rows < 0:
         raise ArrowFormatError(f"a batch of {rows} rows")
-    if not batch.has(_COMPRESSION):
-        return ArrowSize(rows, end - start)
+    return ArrowSize(rows if kind == _RECORD_BATCH else 0, decoded)
+
+
+def _decoded_bytes(batch: _Table, buffers: bytes) -> int:
+    """Bytes of a batch's buffers once decompressed."""
+    compressed = batch.has(_COMPRESSION)
     decoded = 0
     for offset, length in batch.pairs(_BUFFERS):
-        if length > 0:
+        if offset < 0 or length < 0 or offset + length > len(buffers):
+            raise ArrowFormatError(f"a buffer of {length} bytes at {offset} of {len(buffers)}")
+        decoded += length
+        if compressed and length > 0:
             # The first 8 bytes say the length once decompressed; -1: as it is.
-            (said,) = struct.unpack_from("<q", body, start + offset)
-            decoded += said if said >= 0 else length
-    return ArrowSize(rows, decoded)
+            (said,) = struct.unpack_from("<q", buffers[: offset + length], offset)
+            if said < -1:
+                raise ArrowFormatError(f"a buffer that becomes {said} bytes")
+            decoded += max(said, 0)
+    return decoded
 
 
 class _Table:

@@ -197,6 +197,14 @@ class Ingest:
                 found=f"{size} bytes",
                 remedy="Nothing was taken: send smaller blocks, or over a better connection.",
             ) from error
+        except (web.RequestPayloadError, ConnectionError) as error:
+            raise RefusedError(
+                400,
+                "body",
+                wanted="all of it, in the encoding that its headers say",
+                found=f"{size} bytes and then: {str(error)[:200]}",
+                remedy="Nothing was taken: send it again.",
+            ) from error
         return b"".join(chunks)
 
     def _count(self, receipt: Receipt, body_bytes: int) -> None:

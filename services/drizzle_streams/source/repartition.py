@@ -77,10 +77,7 @@ def _split_arrow(body: Body, key: str, partitions: int) -> tuple[Part, ...]:
     frame = read_arrow(body.payload)
     if key not in frame.columns:
         raise bad_body(f"a column {key!r} (Drizzle-Key)", f"columns {', '.join(frame.columns)[:200]}")
-    try:
-        numbers = _partition_numbers(frame[key].cast(pl.String, strict=False), partitions)
-    except pl.exceptions.PolarsError as error:
-        raise bad_body(f"text or numbers in column {key!r} (Drizzle-Key)", str(frame[key].dtype)) from error
+    numbers = _partition_numbers(_texts(frame[key]), partitions)
     parts: list[Part] = []
     for partition in numbers.unique().sort():
         some = frame.filter(numbers == partition)
@@ -101,6 +98,18 @@ def _partition_numbers(keys: pl.Series, partitions: int) -> pl.Series:
     hashed = polars_hash.col("key").nchash.xxhash64()
     frame = keys.fill_null("").alias("key").to_frame()
     return frame.select((hashed % partitions).cast(pl.UInt16)).to_series()
+
+
+def _texts(column: pl.Series) -> pl.Series:
+    """An Arrow column as text. Raises `FormatError` for what has none."""
+    try:
+        if not column.dtype.is_nested():
+            return column.cast(pl.String)
+    except pl.exceptions.PolarsError as error:
+        raise bad_body(
+            f"text or numbers in column {column.name!r} (Drizzle-Key)", str(error)[:200]
+        ) from error
+    raise bad_body(f"text or numbers in column {column.name!r} (Drizzle-Key)", str(column.dtype))
 
 
 def _text(value: Any) -> str | None:

@@ -47,7 +47,7 @@ class Streams:
     ) -> None:
         self._directory = directory
         self._settings = settings
-        self._lock = lock
+        self._lock: int | None = lock
         self._disk = Disk()
         self._logs: dict[str, StreamLog] = {}
         self._opening = asyncio.Lock()
@@ -128,7 +128,9 @@ class Streams:
             await log.close()
         self._logs.clear()
         self._disk.close()
-        os.close(self._lock)
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
 
     async def _open(self, stream: str) -> StreamLog:
         log = await StreamLog.open(
