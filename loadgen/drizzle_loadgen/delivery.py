@@ -15,7 +15,9 @@ MIB = 1024 * 1024
 class Bounds:
     """Bounds of the delivery to one source."""
 
-    in_flight_max: int = 2  # blocks posted and not answered; 1: strict order even when a block is refused
+    # Blocks posted and not answered. One keeps the order even when a block is refused, and costs no more than
+    # the round trip: a source takes the posts of one connection one after the other anyway.
+    in_flight_max: int = 1
     outstanding_bytes_max: int = 64 * MIB  # of blocks due and not acknowledged
     connect_timeout_s: float = 2.0
     answer_timeout_s: float = 5.0
@@ -42,7 +44,7 @@ class Delivery:
     retries: int = 0  # posts beyond the first of a block
     throttled: int = 0  # answers 429
     refused: int = 0  # answers 5xx and 408
-    overtaken: int = 0  # blocks taken while one before them was refused
+    overtaken: int = 0  # answers that a block was taken while one before it was refused
     connections: int = 0
     posted_late: Histogram = field(default_factory=Histogram)  # ms from due to first post
     acknowledged_late: Histogram = field(default_factory=Histogram)  # ms from due to acknowledgement
