@@ -15,7 +15,7 @@ from drizzle_streams.source.log import LogSettings
 from drizzle_streams.source.serving import Serving
 from drizzle_streams.source.streams import Streams
 from drizzle_streams.transport.http_server import HttpServer
-from tests.source.source_worlds import settings
+from tests.source.source_worlds import fail, settings
 
 CLUSTER_TOKEN = "cluster-token"
 
@@ -46,10 +46,6 @@ class Source:
             return response.status, await response.read()
 
 
-def _failed(error: BaseException) -> None:
-    raise error
-
-
 StartSource = Callable[..., Awaitable[Source]]
 
 
@@ -67,7 +63,7 @@ async def start_source(tmp_path: Path) -> AsyncIterator[StartSource]:
         limits: IngestLimits | None = None,
     ) -> Source:
         streams = await Streams.open(
-            directory, kept or settings(), on_appended=lambda *_: None, on_failure=_failed
+            directory, kept or settings(), on_appended=lambda *_: None, on_failure=fail
         )
         closing.append(streams.close)
         ingest = Ingest(streams, tokens=tokens, auto_create=auto_create, limits=limits)

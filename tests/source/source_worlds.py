@@ -45,6 +45,11 @@ def split_post(
     return Post(EntryFormat.NDJSON, parts, Sequenced(producer, sequence) if producer else None)
 
 
+def fail(error: BaseException) -> None:
+    """For logs that must not break."""
+    raise error
+
+
 def places(receipt: Receipt) -> list[tuple[int, int, int]]:
     """(partition, first, end) of each part."""
     return [(r.partition, r.first, r.end) for r in receipt.ranges]
