@@ -105,18 +105,20 @@ async def proxy(server: EmbeddedRedis) -> AsyncIterator[FlakyProxy]:
 # -- failures ---------------------------------------------------------------------------------
 
 
-async def test_a_writer_that_dies_anywhere_in_a_pipeline_leaves_whole_tokens(
-    server: EmbeddedRedis, proxy: FlakyProxy
+@pytest.mark.parametrize("call_bytes_max", [1, 10**9])
+async def test_a_writer_that_dies_anywhere_in_a_write_leaves_whole_tokens(
+    server: EmbeddedRedis, proxy: FlakyProxy, monkeypatch: pytest.MonkeyPatch, call_bytes_max: int
 ) -> None:
     """Its heir writes the same batches again and ends at the same rows, wherever the cut was."""
+    monkeypatch.setattr(redis_writer, "CALL_BYTES_MAX", call_bytes_max)
     no_retry = LinkBounds(outage_s_max=0)
     async with writer(proxy.url) as sink:
         proxy.disarm()
         await sink.write([(token(0, p), frame(0, p)) for p in range(PARTITIONS)])
         await sink.write([(token(0, p), frame(0, p)) for p in range(PARTITIONS)])
-    pipeline_bytes = proxy.seen // 2
+    write_bytes = proxy.seen // 2
     seen: set[tuple[int, ...]] = set()
-    for batch, cut in enumerate(range(0, pipeline_bytes, pipeline_bytes // 30), start=1):
+    for batch, cut in enumerate(range(0, write_bytes, write_bytes // 25), start=1):
         writes = [(token(batch, p), frame(batch, p)) for p in range(PARTITIONS)]
         async with writer(proxy.url, no_retry) as dying:
             proxy.cut_requests(cut)
@@ -130,7 +132,8 @@ async def test_a_writer_that_dies_anywhere_in_a_pipeline_leaves_whole_tokens(
             await heir.write(writes)
             assert heir.tokens_skipped == left.count(batch)
         assert await consistent_batches(server) == [batch] * PARTITIONS
-    assert seen >= {(-1, -1, -1), (0, -1, -1), (0, 0, -1)}, "the cuts fell between all the writes"
+    apart = {(0, -1, -1), (0, 0, -1)} if call_bytes_max == 1 else set[tuple[int, ...]]()
+    assert seen == {(-1, -1, -1)} | apart, "the cuts fell into every call"
 
 
 async def test_a_lost_answer_is_asked_for_again_and_nothing_is_written_twice(
@@ -171,44 +174,36 @@ async def test_writes_go_on_through_kills_of_redis(server: EmbeddedRedis) -> Non
     assert await consistent_batches(server) == [written] * PARTITIONS
 
 
-async def test_a_batch_that_failed_is_not_passed_over_by_the_next(tmp_path: Path) -> None:
-    """Redis goes on with a pipeline after a command that found no memory; the token must not."""
+async def test_a_batch_that_failed_is_not_passed_over_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether they share a call or not: a token past rows that were never written loses them for good."""
     config = RedisConfig(AppendFsync.NO, memory_bytes_max=24 * 1024 * 1024)
     large = pl.DataFrame({"key": ["a", "b"], "text": ["x" * 15_000_000] * 2})
     small = pl.DataFrame({"key": ["a", "b"], "text": ["small"] * 2})
     async with EmbeddedRedis(tmp_path, config=config) as small_server, reader(small_server) as client:
-        async with writer(small_server.url) as sink:
-            await sink.write([(token(0), small)])
-            calls = sink._calls([(token(1), large), (token(2), small)])
-            async with client.pipeline(transaction=False) as pipeline:
-                for call, _ in calls:
-                    pipeline.execute_command(*call)
-                failed, refused = await pipeline.execute(raise_on_error=False)
-            assert "maxmemory" in str(failed)
-            assert refused == -1
-            with pytest.raises(StoreError, match="Raise Redis's maxmemory"):
-                await sink.write([(token(1), large), (token(2), small)])
-        assert await fields_of(client, "p:tokens") == {"job:1:0": "0"}
-        assert (await fields_of(client, "p:a"))["text"] == "small"
+        for call_bytes_max in (1, 10**9):
+            monkeypatch.setattr(redis_writer, "CALL_BYTES_MAX", call_bytes_max)
+            async with writer(small_server.url) as sink:
+                await sink.write([(token(0), small)])
+                with pytest.raises(StoreError, match="Raise Redis's maxmemory"):
+                    await sink.write([(token(1), large), (token(2), small)])
+            assert await fields_of(client, "p:tokens") == {"job:1:0": "0"}
+            assert (await fields_of(client, "p:a"))["text"] == "small"
 
 
-async def test_an_earlier_batch_that_is_missing_is_an_error(
-    server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_call_that_fails_half_way_has_not_advanced_the_token(server: EmbeddedRedis) -> None:
+    """Somebody else's key under a row's name: what was before it stays written, the token does not move."""
     async with writer(server.url) as sink, reader(server) as client:
-        run = sink.link.run
-        monkeypatch.setattr(redis_writer, "PIPELINE_BYTES_MAX", 1)
-        forgotten = iter([True])
-
-        async def forgetful(what: str, commands: list) -> list:
-            if next(forgotten, False):
-                return [1]
-            return await run(what, commands)
-
-        monkeypatch.setattr(sink.link, "run", forgetful)
-        with pytest.raises(StoreError, match="earlier batch written first"):
-            await sink.write([(token(1), frame(1)), (token(2), frame(2))])
-        assert await client.dbsize() == 0
+        await client.set("p:p1r5:0", "not a hash")
+        with pytest.raises(StoreError, match="WRONGTYPE"):
+            await sink.write(
+                [(token(0, 0), frame(0, 0)), (token(0, 1), frame(0, 1)), (token(1, 1), frame(1, 1))]
+            )
+        assert await fields_of(client, "p:tokens") == {"job:1:0": "0"}
+        await client.delete("p:p1r5:0")
+        await sink.write([(token(0, p), frame(0, p)) for p in range(PARTITIONS)])
+    assert await consistent_batches(server) == [0] * PARTITIONS
 
 
 async def test_an_outage_beyond_the_bound_is_an_error(server: EmbeddedRedis) -> None:
@@ -221,23 +216,24 @@ async def test_an_outage_beyond_the_bound_is_an_error(server: EmbeddedRedis) -> 
 # -- bounds -----------------------------------------------------------------------------------
 
 
-async def test_pipelines_are_bounded_and_keep_the_order(
+async def test_calls_are_bounded_and_keep_the_order(
     server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_writer, "PIPELINE_BYTES_MAX", 2_000)
+    monkeypatch.setattr(redis_writer, "CALL_BYTES_MAX", 2_000)
     monkeypatch.setattr(redis_rows, "ROWS_PER_CHUNK", 7)
     async with writer(server.url) as sink:
         sizes: list[int] = []
         run = sink.link.run
 
         async def spy(what: str, commands: list) -> list:
-            sizes.append(len(commands))
-            return await run(what, commands)
+            replies = await run(what, commands)
+            sizes.append(len(replies[0]))
+            return replies
 
         monkeypatch.setattr(sink.link, "run", spy)
         await sink.write([(token(b, p), frame(b, p)) for b in range(10) for p in range(PARTITIONS)])
-        assert len(sizes) > 1
-        assert sum(sizes) == 10 * PARTITIONS
+        assert 1 < len(sizes) < sum(sizes) == 10 * PARTITIONS
+        assert sink.tokens_skipped == 0
     assert await consistent_batches(server) == [9] * PARTITIONS
 
 

@@ -186,6 +186,21 @@ async def test_leftovers_of_a_rewrite_cut_short_are_removed(tmp_path: Path) -> N
         assert not list(tmp_path.glob("temp-*"))
 
 
+async def test_a_long_log_is_compacted_at_start_so_that_restarts_stay_quick(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redis = EmbeddedRedis(tmp_path, config=RedisConfig(AppendFsync.NO))
+    async with redis, Redis.from_url(redis.url) as client:
+        for i in range(200):
+            await client.set("key", f"{i}" * 500)
+    monkeypatch.setattr(redis_module, "REWRITE_BYTES_MIN", 10_000)
+    async with redis, asyncio.timeout(10):
+        while sum(path.stat().st_size for path in tmp_path.rglob("*.aof")) > 10_000:  # noqa: ASYNC110 - files do not call
+            await asyncio.sleep(0.01)
+        async with Redis.from_url(redis.url) as client:
+            assert await client.get("key") == b"199" * 500
+
+
 def test_everysec_is_refused_with_the_reason() -> None:
     assert append_fsync("always") is AppendFsync.ALWAYS
     with pytest.raises(ConfigError, match="everysec can lose acknowledged writes"):

@@ -35,7 +35,7 @@ def packed(names: Sequence[str]) -> bytes:
 
 
 def chunks(frame: pl.DataFrame, keys: Sequence[str]) -> Iterator[bytes]:
-    """The rows in order, up to `ROWS_PER_CHUNK` at a time: names, window starts, one array per field.
+    """The rows in order, up to `ROWS_PER_CHUNK` at a time: keys, window starts, one array per field.
 
     Window starts are `false` where the rows have none.
     """
@@ -43,7 +43,7 @@ def chunks(frame: pl.DataFrame, keys: Sequence[str]) -> Iterator[bytes]:
         part = frame.slice(first, ROWS_PER_CHUNK) if frame.height > ROWS_PER_CHUNK else frame
         windows = _text(part[WINDOW_START]) if WINDOW_START in part.columns else False
         fields = [_text(part[name]) for name in field_names(part, keys)]
-        yield _packed([_row_names(part, keys, windows), windows, *fields])
+        yield _packed([_key_names(part, keys), windows, *fields])
 
 
 def _packed(value: list) -> bytes:
@@ -51,11 +51,9 @@ def _packed(value: list) -> bytes:
     return msgpack.packb(value, use_bin_type=False)
 
 
-def _row_names(frame: pl.DataFrame, keys: Sequence[str], windows: list[str] | bool) -> list[str]:
-    """What follows the prefix in the rows' Redis names."""
+def _key_names(frame: pl.DataFrame, keys: Sequence[str]) -> list[str]:
+    """What stands in the rows' Redis names between prefix and window."""
     parts = [_key_parts(frame[name], first=index == 0) for index, name in enumerate(keys)]
-    if isinstance(windows, list):
-        parts.append(windows)
     return parts[0] if len(parts) == 1 else [":".join(part) for part in zip(*parts, strict=True)]
 
 

@@ -1,9 +1,11 @@
-"""The live Redis sink: one script call per token, several tokens per pipeline.
+"""The live Redis sink: tokens and their rows go in one script call, which nothing interrupts.
 
-Each call writes a token's rows and advances the token in one atomic step, so a pipeline may be
-cut off anywhere, by the death of either side, and is simply sent again. The script also checks
-that the partition's earlier token of the same call was written: Redis goes on after a command
-that failed (its memory is full), and advancing past it would lose that token's rows for good.
+The call writes each token's rows and advances the token, so it may be cut off anywhere, by the
+death of either side, and is simply sent again. Several tokens share a call and not only a
+pipeline, for two reasons. Redis goes on with a pipeline after a command that failed, and a later
+batch of the same partition would advance the token past rows that were never written; a script
+stops. And with `appendfsync always` Redis syncs once per turn of its event loop: a pipeline
+takes several turns, a call takes one.
 """
 
 from __future__ import annotations
@@ -17,24 +19,24 @@ from drizzle_streams.connectors.base import SinkToken
 from drizzle_streams.connectors.redis_rows import chunks, field_names, packed
 from drizzle_streams.errors import StoreError, explain
 from drizzle_streams.stores.base import require_within
-from drizzle_streams.stores.redis_link import Command, LinkBounds, RedisLink, script
+from drizzle_streams.stores.redis_link import LinkBounds, RedisLink, script
 
-PIPELINE_BYTES_MAX = 4 * 1024 * 1024
-"""Packed rows in one pipeline; more tokens than that go in several, one after the other."""
+CALL_BYTES_MAX = 1024 * 1024
+"""Packed rows of the tokens that share a call; more tokens go in several, one after the other.
+Redis serves nobody else during a call: some 15,000 rows, 2 to 3 µs each."""
 
 TOKEN_BYTES_MAX = 64 * 1024 * 1024
-"""Packed rows of one token. They are written by one script call, which nothing interrupts: Redis
-serves nobody else for about 2 µs per row, and holds the rows twice while it does."""
+"""Packed rows of one token, which is never divided: its call may be larger than `CALL_BYTES_MAX`."""
 
 TOKEN_ROWS_MAX = 500_000
-"""Rows of one token: about a second of that."""
+"""Rows of one token: more than a second in which Redis serves nobody else."""
 
 ROWS_INLINE_MAX = 2_000
-"""Rows of one call that are packed on the event loop, in 1 to 2 ms; more go to a thread."""
+"""Rows of one `write` that are packed on the event loop, in 1 to 2 ms; more go to a thread."""
 
 _WRITE = script("drizzle_streams.connectors", "redis_write")
-_SKIPPED = 0
-_REFUSED = -1
+
+Arguments = tuple[str | bytes | int, ...]
 
 
 class RedisWriter:
@@ -65,65 +67,55 @@ class RedisWriter:
         for token, frame in with_rows:
             _require_rows(token, frame.height)
         if sum(frame.height for _, frame in with_rows) > ROWS_INLINE_MAX:
-            calls = await asyncio.to_thread(self._calls, with_rows)
+            tokens = await asyncio.to_thread(self._pack, with_rows)
         else:
-            calls = self._calls(with_rows)
-        for pipeline in _pipelines(calls):
-            replies = await self.link.run("writing results", pipeline)
-            self.tokens_skipped += replies.count(_SKIPPED)
-            if _REFUSED in replies:
-                raise _gap(self.link.place)
+            tokens = self._pack(with_rows)
+        for call in _calls(tokens):
+            await self._call(call)
 
-    def _calls(self, writes: Sequence[tuple[SinkToken, pl.DataFrame]]) -> list[tuple[Command, int]]:
-        """One script call per token, and how many bytes of rows it carries."""
-        calls: list[tuple[Command, int]] = []
-        before: dict[str, int] = {}
-        for token, frame in writes:
-            rows = list(chunks(frame, self._keys))
-            rows_bytes = sum(map(len, rows))
-            require_within(
-                f"Rows of batch {token.batch}, partition {token.partition}", rows_bytes, TOKEN_BYTES_MAX
-            )
-            names = [f"{self._prefix}:{name}" for name in ("tokens", "windows", "keys")]
-            head = (token.scope, token.batch, before.get(token.scope, ""), self._prefix)
-            fields = packed(field_names(frame, self._keys))
-            calls.append((("EVAL", _WRITE, len(names), *names, *head, fields, *rows), rows_bytes))
-            before[token.scope] = token.batch
-        return calls
+    def _pack(self, writes: Sequence[tuple[SinkToken, pl.DataFrame]]) -> list[tuple[Arguments, int]]:
+        """The script's arguments for each token, and the bytes of its rows."""
+        return [self._pack_token(token, frame) for token, frame in writes]
+
+    def _pack_token(self, token: SinkToken, frame: pl.DataFrame) -> tuple[Arguments, int]:
+        rows = list(chunks(frame, self._keys))
+        rows_bytes = sum(map(len, rows))
+        require_within(_rows_of(token), rows_bytes, TOKEN_BYTES_MAX)
+        fields = packed(field_names(frame, self._keys))
+        return (token.scope, token.batch, fields, len(rows), *rows), rows_bytes
+
+    async def _call(self, arguments: Arguments) -> None:
+        keys = [f"{self._prefix}:{name}" for name in ("tokens", "windows", "keys")]
+        call = ("EVAL", _WRITE, len(keys), *keys, self._prefix, *arguments)
+        (written,) = await self.link.run("writing results", [call])
+        self.tokens_skipped += written.count(0)
 
 
-def _pipelines(calls: Sequence[tuple[Command, int]]) -> Iterator[list[Command]]:
-    """The calls in order, in runs of at most `PIPELINE_BYTES_MAX` (or one call that is larger)."""
-    pipeline: list[Command] = []
-    pipeline_bytes = 0
-    for call, call_bytes in calls:
-        if pipeline and pipeline_bytes + call_bytes > PIPELINE_BYTES_MAX:
-            yield pipeline
-            pipeline, pipeline_bytes = [], 0
-        pipeline.append(call)
-        pipeline_bytes += call_bytes
-    if pipeline:
-        yield pipeline
+def _calls(tokens: Sequence[tuple[Arguments, int]]) -> Iterator[Arguments]:
+    """The arguments of the tokens in order, in runs of at most `CALL_BYTES_MAX` (or one token)."""
+    call: list[str | bytes | int] = []
+    call_bytes = 0
+    for arguments, rows_bytes in tokens:
+        if call and call_bytes + rows_bytes > CALL_BYTES_MAX:
+            yield tuple(call)
+            call, call_bytes = [], 0
+        call.extend(arguments)
+        call_bytes += rows_bytes
+    if call:
+        yield tuple(call)
+
+
+def _rows_of(token: SinkToken) -> str:
+    return f"Rows of batch {token.batch}, partition {token.partition}"
 
 
 def _require_rows(token: SinkToken, rows: int) -> None:
     if rows > TOKEN_ROWS_MAX:
         raise StoreError(
             explain(
-                f"Rows of batch {token.batch}, partition {token.partition}",
+                _rows_of(token),
                 wanted=f"at most {TOKEN_ROWS_MAX}",
                 found=str(rows),
                 remedy="Use more partitions, or shorter batches, so that each piece is smaller.",
             )
         )
-
-
-def _gap(place: str) -> StoreError:
-    return StoreError(
-        explain(
-            f"{place}, writing results",
-            wanted="the partition's earlier batch written first",
-            found="that it was not",
-            remedy="Its own error says why; recovery writes the batches again.",
-        )
-    )

@@ -32,6 +32,10 @@ from drizzle_streams.local.ports import HOST
 MEMORY_BYTES_MAX = 512 * 1024 * 1024
 """Default bound of the data set; snapshots, ledger and a sink's rows live in it."""
 
+REWRITE_BYTES_MIN = 32 * 1024 * 1024
+"""The AOF is rewritten when it has twice the size of its last rewrite, and this at least. It is
+what a restart has to load first, at 25 to 50 MB/s: a second or two, unless the data is large."""
+
 
 class AppendFsync(StrEnum):
     """When the AOF reaches the disk; the module says what each can lose."""
@@ -76,9 +80,8 @@ class RedisConfig:
             f"appendfsync {self.appendfsync.value}",
             "aof-load-truncated yes",  # a torn tail was never acknowledged
             "aof-use-rdb-preamble yes",
-            # The file stays within twice the size of its last rewrite, or 64 MiB.
             "auto-aof-rewrite-percentage 100",
-            "auto-aof-rewrite-min-size 64mb",
+            f"auto-aof-rewrite-min-size {REWRITE_BYTES_MIN}",
             # At the bound writes fail and say so; Redis never drops state to make room.
             f"maxmemory {self.memory_bytes_max}",
             "maxmemory-policy noeviction",
