@@ -312,3 +312,15 @@ async def test_links_and_fetches_over_tls(world: HttpWorld, certificate: Path) -
     stranger = await join(world, "stranger")
     stranger.send(a, b"who trusts nobody")
     await until(lambda: bool(stranger.unreachable), "an unknown certificate is not trusted")
+
+
+async def test_a_process_that_dies_is_noticed_without_waiting_for_a_heartbeat(
+    world: HttpWorld, statue: Statue
+) -> None:
+    a = await join(world, "a", limits=LinkLimits(heartbeat_s=3600))
+    a.transport.send(statue.id, statue.address, b"hello")
+    await until(lambda: a.transport.counters.frames_sent == 1, "a has a link")
+    await statue.stop()
+    await until(lambda: bool(a.unreachable), "a notices")
+    assert a.unreachable == [statue.id]
+    await until(lambda: a.transport.peers == 0, "a forgets")
