@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drizzle_streams.source.producers import (
+    POSTS_MAX,
     PRODUCERS_MAX,
     SEQUENCES_MAX,
     ProducerTable,
@@ -90,11 +91,11 @@ async def test_a_duplicate_is_answered_at_the_budget(tmp_path: Path) -> None:
         assert places(again) == places(first)
 
 
-def test_the_table_is_bounded() -> None:
+def test_numbers_and_producers_are_bounded() -> None:
     table = ProducerTable()
     for producer in range(PRODUCERS_MAX + 50):
         table.add(Sequenced(str(producer), 0), ())
-    for sequence in range(10 * SEQUENCES_MAX):
+    for sequence in range(3 * SEQUENCES_MAX):
         table.add(Sequenced("busy", sequence), ())
     rows = table.rows()
     assert len({row.producer for row, _ in rows}) == PRODUCERS_MAX
@@ -103,7 +104,18 @@ def test_the_table_is_bounded() -> None:
     assert table.find(Sequenced(str(PRODUCERS_MAX), 0)) == ()
 
 
-@given(st.lists(st.tuples(st.sampled_from("pqr"), st.integers(0, 300)), max_size=200))
+def test_posts_are_bounded_in_all() -> None:
+    table = ProducerTable()
+    producers = POSTS_MAX // SEQUENCES_MAX + 10
+    for producer in range(producers):
+        for sequence in range(SEQUENCES_MAX):
+            table.add(Sequenced(str(producer), sequence), ())
+    assert len(table.rows()) == POSTS_MAX
+    assert table.find(Sequenced("9", 0)) is None
+    assert table.find(Sequenced("10", 0)) == ()
+
+
+@given(st.lists(st.tuples(st.sampled_from("pqr"), st.integers(0, 3 * SEQUENCES_MAX)), max_size=200))
 def test_within_the_window_every_number_is_taken_once(posts: list[tuple[str, int]]) -> None:
     table = ProducerTable()
     taken: dict[Sequenced, tuple[Range, ...]] = {}

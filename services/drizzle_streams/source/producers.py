@@ -9,9 +9,9 @@ arrive out of order (several posts in the air); each is taken once:
 - `SEQUENCES_MAX` or more behind the highest seen, and not known: refused
   (`SequenceError`, HTTP 409), since nobody can say any more whether it was taken
 
-Bounds: `SEQUENCES_MAX` numbers of `PRODUCERS_MAX` producers per stream, about 20 MB at
-the very most. The producer that was silent longest is forgotten first; should it then
-re-post an old number, its records are taken again.
+Bounds, per stream: `SEQUENCES_MAX` numbers of each producer, `PRODUCERS_MAX` producers,
+`POSTS_MAX` posts in all (about 10 MB). The producer that was silent longest is forgotten
+first; should it then re-post an old number, its records are taken again.
 
 After a crash the table comes back from the log: each segment's head holds it as it
 stood when the segment began, and the entries that follow carry the rest. So trimming
@@ -27,8 +27,9 @@ from typing import Any
 
 from drizzle_streams.errors import ProtocolError, explain
 
-SEQUENCES_MAX = 64
+SEQUENCES_MAX = 512
 PRODUCERS_MAX = 1024
+POSTS_MAX = 32_768
 SEQUENCE_MAX = 2**63 - 1
 
 
@@ -70,6 +71,7 @@ class ProducerTable:
 
     def __init__(self) -> None:
         self._producers: OrderedDict[str, _Posts] = OrderedDict()
+        self._posts = 0
 
     def find(self, post: Sequenced) -> tuple[Range, ...] | None:
         """Where that post lies; None if it is new. Raises `SequenceError` when it is too old."""
@@ -92,13 +94,16 @@ class ProducerTable:
         """Remember a post; forget numbers and producers beyond the bounds."""
         posts = self._producers.setdefault(post.producer, _Posts())
         self._producers.move_to_end(post.producer)
+        self._posts -= len(posts.taken)
         posts.taken[post.sequence] = ranges
         posts.highest = max(posts.highest, post.sequence)
         if len(posts.taken) > SEQUENCES_MAX:
             oldest = posts.highest - SEQUENCES_MAX
             posts.taken = {number: at for number, at in posts.taken.items() if number > oldest}
-        if len(self._producers) > PRODUCERS_MAX:
-            self._producers.popitem(last=False)
+        self._posts += len(posts.taken)
+        while len(self._producers) > PRODUCERS_MAX or self._posts > POSTS_MAX:
+            _, forgotten = self._producers.popitem(last=False)
+            self._posts -= len(forgotten.taken)
 
     def rows(self) -> list[Row]:
         """All that is remembered, producers in the order in which they would be forgotten."""
