@@ -22,22 +22,18 @@ def demand_everything(world: World, within_s: float = 10.0) -> None:
     world.producing = False
     world.run(0.1)
 
-    def expected() -> dict[int, int]:
-        return by_group(
-            sum_records(
-                record
-                for name in set(world.history.layout)
-                for log in world.disks[name].logs
-                for record in log
-            )
+    total = by_group(
+        sum_records(
+            record for name in set(world.history.layout) for log in world.disks[name].logs for record in log
         )
+    )
+    expected = [for_partitions(2, total, [p]) for p in range(2)]
 
     def exact() -> bool:
-        total = expected()
-        return all(world.sink.rows.get(p, {}) == for_partitions(2, total, [p]) for p in range(2))
+        return all(world.sink.rows.get(p, {}) == expected[p] for p in range(2))
 
     if not world.run(within_s, until=exact):
-        raise BrokenPromiseError(f"sums differ: {world.sink.rows} instead of {expected()}; {describe(world)}")
+        raise BrokenPromiseError(f"sums differ: {world.sink.rows} instead of {expected}; {describe(world)}")
 
 
 def demand_flatness(world: World) -> None:

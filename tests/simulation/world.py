@@ -56,7 +56,7 @@ class Life:
     machine: Node = field(init=False)
     performer: SimWorker | SimSource | SimCoordinator = field(init=False)
     held_back: list[Callable[[], None]] = field(default_factory=list)
-    _deadline: float | None = None
+    _timer: float | None = None
 
     def post(self, event: ev.Event) -> None:
         self.act(lambda: self.carry_out(self.machine.handle(event, self.world.now)))
@@ -95,14 +95,14 @@ class Life:
 
     def plan_deadline(self) -> None:
         deadline = self.machine.next_deadline()
-        if deadline is None or deadline == self._deadline:
-            return
-        self._deadline = deadline
-        self.world.at(max(deadline, self.world.now), lambda: self.act(self._on_deadline))
+        if deadline is None or (self._timer is not None and self._timer <= deadline):
+            return  # an earlier timer will look again
+        self._timer = max(deadline, self.world.now)
+        self.world.at(self._timer, lambda: self.act(self._on_deadline))
 
     def _on_deadline(self) -> None:
         deadline = self.machine.next_deadline()
-        self._deadline = None
+        self._timer = None
         if deadline is not None and deadline <= self.world.now:
             self.carry_out(self.machine.on_deadline(self.world.now))
         else:
@@ -300,7 +300,7 @@ class World:
         for what in waiting:
             life.act(what)
         if life.alive:
-            life._deadline = None
+            life._timer = None
             life.plan_deadline()
 
     def rejoin(self, life: Life) -> None:

@@ -1,0 +1,193 @@
+"""The checkers catch what they are for: each bug planted here must be found.
+
+A checker that never fails proves nothing. Every planted bug is one line somewhere in the
+machines or their surroundings; the test demands that some seed of a few breaks a promise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from drizzle_streams.core import outbox
+from drizzle_streams.core.arrivals import Arrivals
+from drizzle_streams.core.coordinator_job import CoordinatorJob
+from drizzle_streams.core.worker_job import WorkerJob
+from drizzle_streams.model.ids import BatchId, Offset
+from drizzle_streams.protocol import messages as msg
+from tests.simulation.checkers import demand_everything, demand_progress
+from tests.simulation.disks import BrokenPromiseError, SimLedger
+from tests.simulation.performers import SimWorker
+from tests.simulation.test_seeds import run_seed
+from tests.simulation.world import Weather, World
+
+SEEDS = range(8)
+
+
+def demand_caught(run: Callable[[int], object]) -> None:
+    for seed in SEEDS:
+        try:
+            run(seed)
+        except BrokenPromiseError:
+            return
+    pytest.fail("no seed caught the planted bug")
+
+
+def calm_run(seed: int) -> World:
+    """No fault at all: everything arrives, so nobody may ever have to ask."""
+    world = World(seed)
+    world.run(6.0)
+    demand_progress(world, 10)
+    demand_everything(world)
+    if world.asked:
+        raise BrokenPromiseError(f"{world.asked} tasks had to ask who owes them what, in a calm world")
+    return world
+
+
+def rainy_run(seed: int) -> World:
+    """Only loss: whoever repeats gets through."""
+    world = World(seed)
+    world.weather = Weather(loss=0.2)
+    world.run(4.0)
+    demand_progress(world, 20)
+    return world
+
+
+def kill_and_check(seed: int) -> World:
+    """A worker, a source and the coordinator die, one after another."""
+    world = World(seed)
+    world.run(2.0)
+    world.crash(world.of_kind("worker")[seed % 3])
+    world.run(1.5)
+    source = world.of_kind("source")[0]
+    world.crash(source)
+    world.run(0.3)
+    world.start_source(source.id)
+    world.run(0.5)
+    world.crash(world.coordinator)
+    world.run(0.3)
+    world.start_coordinator()
+    demand_progress(world)
+    demand_everything(world)
+    return world
+
+
+def test_without_a_bug_nothing_is_caught() -> None:
+    for run in (calm_run, rainy_run, kill_and_check):
+        for seed in SEEDS:
+            run(seed)
+
+
+def test_generation_never_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SimLedger, "raise_generation", lambda self: max(1, self.fence))
+    demand_caught(kill_and_check)
+
+
+def test_ledger_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SimLedger, "read", lambda self: {})
+    demand_caught(kill_and_check)
+
+
+def test_no_resend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "RESEND_AFTER_S", 1e9)
+    monkeypatch.setattr(outbox.Link, "renumber", _renumber_without_resend)
+    monkeypatch.setattr(outbox.Outbox, "_due", _due_without_resend)
+    demand_caught(rainy_run)
+
+
+def _renumber_without_resend(link: outbox.Link) -> None:
+    link.stream += 1
+    link.next_seq = 1
+    link.unacked.clear()
+    link.fresh.clear()
+
+
+def _due_without_resend(self: outbox.Outbox, link: outbox.Link, now: float) -> list[msg.Item]:
+    items = link.once + link.fresh
+    link.once, link.fresh = [], []
+    return items
+
+
+def test_early_notification_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes before its stage may run it is dropped; the repair path hides it, so it is counted."""
+    arrived = WorkerJob._arrived
+
+    def only_next(self: WorkerJob, fragment, sealed_at_ms: float) -> None:
+        if fragment.batch <= self._oldest(fragment.downstream):
+            arrived(self, fragment, sealed_at_ms)
+
+    monkeypatch.setattr(WorkerJob, "_arrived", only_next)
+    demand_caught(calm_run)
+
+
+def test_stale_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source forgets the bounds it persisted and seals the same batches again."""
+    start = World.start_source
+
+    def forgetful(self: World, name: str):
+        self.disks[name].bounds.clear()
+        return start(self, name)
+
+    monkeypatch.setattr(World, "start_source", forgetful)
+    demand_caught(kill_and_check)
+
+
+def test_duplicate_data_enters_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Announced again means counted again."""
+    add = Arrivals.add
+
+    def careless(self: Arrivals, fragment, sealed_at_ms: float) -> bool:
+        table = self._batches.get(fragment.batch)
+        if table is not None:
+            table.have.clear()
+        return add(self, fragment, sealed_at_ms)
+
+    monkeypatch.setattr(Arrivals, "add", careless)
+    demand_caught(kill_and_check)
+
+
+def test_snapshot_of_another_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """State restored one batch too old."""
+    open_ = SimWorker._OpenCohort
+
+    def forgetful(self: SimWorker, action) -> None:
+        from dataclasses import replace
+
+        open_(self, replace(action, snapshots=()))
+
+    monkeypatch.setattr(SimWorker, "_OpenCohort", forgetful)
+    demand_caught(kill_and_check)
+
+
+def test_commit_before_all_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint is committed while an owner still replays towards it."""
+    from drizzle_streams.core.progress import Progress
+
+    monkeypatch.setattr(Progress, "held_by_all", property(lambda self: BatchId(1 << 40)))
+    for seed in (12, 31, 48, 58, 79, 89, 120, 121, 122, 123, 124, 125):
+        try:
+            run_seed(seed)
+        except BrokenPromiseError:
+            return
+    pytest.fail("no seed caught the planted bug")
+
+
+def test_records_skipped_between_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source that restarts begins after what it had, not at the end of the last bounds."""
+    from drizzle_streams.core.source_job import SourceJob
+
+    seal = SourceJob.seal
+
+    def skipping(self: SourceJob, reading, out) -> None:
+        reading.ends = {p: Offset(end + 1) for p, end in reading.ends.items()}
+        seal(self, reading, out)
+
+    monkeypatch.setattr(SourceJob, "seal", skipping)
+    demand_caught(calm_run)
+
+
+def test_reports_lost_at_the_coordinator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The coordinator drops every report: no group may follow the first ones."""
+    monkeypatch.setattr(CoordinatorJob, "reported", lambda self, report: None)
+    demand_caught(calm_run)
