@@ -6,8 +6,8 @@ arrive out of order (several posts in the air); each is taken once:
 
 - known number: the answer that was given then, word for word, as a duplicate
 - number not seen: taken, also if there is a gap before it
-- `SEQUENCES_MAX` or more behind the highest seen, and not known: refused
-  (`SequenceError`, HTTP 409), since nobody can say any more whether it was taken
+- `SEQUENCES_MAX` or more behind the highest seen: refused (`SequenceError`, HTTP 409),
+  since nobody can say any more whether it was taken
 
 Bounds, per stream: `SEQUENCES_MAX` numbers of each producer, `PRODUCERS_MAX` producers,
 `POSTS_MAX` posts in all (about 10 MB). The producer that was silent longest is forgotten
@@ -61,6 +61,25 @@ class _Posts:
     highest: int = -1
     taken: dict[int, tuple[Range, ...]] = field(default_factory=dict)
 
+    def is_too_old(self, sequence: int) -> bool:
+        """Below the window in which numbers are remembered."""
+        return sequence <= self.highest - SEQUENCES_MAX
+
+    def add(self, sequence: int, ranges: tuple[Range, ...]) -> None:
+        """Remember a number, and forget those that the window leaves behind."""
+        if self.is_too_old(sequence):
+            return
+        self.taken[sequence] = ranges
+        step = sequence - self.highest
+        if step <= 0:
+            return
+        self.highest = sequence
+        if step < SEQUENCES_MAX:
+            for old in range(sequence - step - SEQUENCES_MAX + 1, sequence - SEQUENCES_MAX + 1):
+                self.taken.pop(old, None)
+        else:
+            self.taken = {sequence: ranges}
+
 
 Row = tuple[Sequenced, tuple[Range, ...]]
 """One remembered post and where its records lie."""
@@ -79,7 +98,7 @@ class ProducerTable:
         if posts is None:
             return None
         taken = posts.taken.get(post.sequence)
-        if taken is None and post.sequence <= posts.highest - SEQUENCES_MAX:
+        if taken is None and posts.is_too_old(post.sequence):
             raise SequenceError(
                 explain(
                     f"sequence {post.sequence} of producer {post.producer}",
@@ -95,11 +114,7 @@ class ProducerTable:
         posts = self._producers.setdefault(post.producer, _Posts())
         self._producers.move_to_end(post.producer)
         self._posts -= len(posts.taken)
-        posts.taken[post.sequence] = ranges
-        posts.highest = max(posts.highest, post.sequence)
-        if len(posts.taken) > SEQUENCES_MAX:
-            oldest = posts.highest - SEQUENCES_MAX
-            posts.taken = {number: at for number, at in posts.taken.items() if number > oldest}
+        posts.add(post.sequence, ranges)
         self._posts += len(posts.taken)
         while len(self._producers) > PRODUCERS_MAX or self._posts > POSTS_MAX:
             _, forgotten = self._producers.popitem(last=False)
