@@ -51,11 +51,10 @@ def parse_whole_ms(value: Duration, thing: str, *, at_least_ms: int = 0) -> int:
 
 def format_ms(millis: float) -> str:
     """The shortest way to write a duration: 1500.0 is "1.5s"."""
-    for unit in ("d", "h", "m", "s"):
-        size = _UNIT_MS[unit]
-        if millis >= size and (millis % size == 0 or unit == "s"):
-            return f"{millis / size:g}{unit}"
-    return f"{millis:g}ms"
+    for unit in ("d", "h", "m"):
+        if millis >= _UNIT_MS[unit] and millis % _UNIT_MS[unit] == 0:
+            return f"{millis / _UNIT_MS[unit]:g}{unit}"
+    return f"{millis / 1000:.12g}s" if millis >= _UNIT_MS["s"] else f"{millis:.12g}ms"
 
 
 def _millis(value: Duration, thing: str) -> float:

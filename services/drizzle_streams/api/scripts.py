@@ -18,8 +18,9 @@ import atexit
 import dis
 import os
 import sys
+from pathlib import Path
 from types import FrameType
-from typing import Final, Protocol
+from typing import Final, NoReturn, Protocol
 
 from drizzle_streams.api import client
 from drizzle_streams.errors import DrizzleError
@@ -54,6 +55,14 @@ class _Script:
     def __init__(self, frame: FrameType) -> None:
         self.frame = frame
         self.jobs: list[Submittable] = []
+        self._callbacks = 0
+
+    def add(self, job: Submittable) -> None:
+        """Note a job; `finish` becomes the newest of the callbacks, which run newest first."""
+        self.jobs.append(job)
+        atexit.unregister(self.finish)
+        atexit.register(self.finish)
+        self._callbacks = atexit._ncallbacks()
 
     def finish(self) -> None:
         """Submit what is left to submit; a failure ends the process with `EXIT_FAILED`."""
@@ -63,7 +72,20 @@ class _Script:
         left = [job for job in self.jobs if not job.taken and any(job is value for value in globals_now)]
         submitted = [_submitted(job) for job in left]
         if not all(submitted):
-            _exit(EXIT_FAILED, self)
+            self._exit(EXIT_FAILED)
+
+    def _exit(self, code: int) -> NoReturn:
+        """End the process with an exit code, which a callback cannot set otherwise.
+
+        The callbacks that are still to come run before. Not so where newer ones than this have run
+        already: there is only a way to run all, and twice is worse than never.
+        """
+        atexit.unregister(self.finish)
+        if atexit._ncallbacks() <= self._callbacks:
+            atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 _scripts: dict[str, _Script] = {}
@@ -84,12 +106,13 @@ def watch(job: Submittable) -> None:
     script = _scripts.get(frame.f_code.co_filename)
     if script is None or script.frame is not frame:
         script = _scripts[frame.f_code.co_filename] = _Script(frame)
-        atexit.register(script.finish)
-    script.jobs.append(job)
+    script.add(job)
 
 
 def _is_script(main: dict[str, object]) -> bool:
-    return main.get("__file__") is not None and not sys.flags.interactive and not hasattr(sys, "ps1")
+    file = main.get("__file__")
+    interactive = sys.flags.interactive or hasattr(sys, "ps1")
+    return isinstance(file, str) and Path(file).is_file() and not interactive
 
 
 def _ran_to_its_end(frame: FrameType) -> bool:
@@ -105,12 +128,3 @@ def _submitted(job: Submittable) -> bool:
         return False
     sys.stdout.write(f"Job {found!r} is running. Stop it with: drizzle stop {found}\n")
     return True
-
-
-def _exit(code: int, script: _Script) -> None:
-    """End the process with an exit code, which an atexit callback cannot set: so the others run first."""
-    atexit.unregister(script.finish)
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)

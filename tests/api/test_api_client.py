@@ -1,0 +1,111 @@
+"""Submitting a job: one post, and one clear error for whatever goes wrong."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from drizzle_streams.errors import BuildError, ConfigError, DrizzleError, UnreachableError
+from tests.api.api_worlds import AnySink, counted
+from tests.api.stub_cluster import stub_cluster
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DRIZZLE_CLUSTER", "DRIZZLE_TOKEN", "DRIZZLE_NO_SUBMIT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_job_is_posted_and_its_id_given_back() -> None:
+    job = counted().to(AnySink()).job("counts")
+    with stub_cluster() as cluster:
+        assert job.submit(cluster.address, token="secret") == "counts"
+    ((path, headers, body),) = cluster.posts
+    assert path == "/jobs"
+    assert headers["Content-Type"] == "application/vnd.drizzle.job"
+    assert headers["Authorization"] == "Bearer secret"
+    assert body == job.to_bytes()
+
+
+def test_address_and_token_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    with stub_cluster() as cluster:
+        monkeypatch.setenv("DRIZZLE_CLUSTER", cluster.address + "/behind/a/proxy/")
+        monkeypatch.setenv("DRIZZLE_TOKEN", "secret")
+        counted().to(AnySink()).job("counts").submit()
+    ((path, headers, _),) = cluster.posts
+    assert (path, headers["Authorization"]) == ("/behind/a/proxy/jobs", "Bearer secret")
+
+
+def test_without_a_token_none_is_sent() -> None:
+    with stub_cluster() as cluster:
+        counted().to(AnySink()).job("counts").submit(cluster.address)
+    ((_, headers, _),) = cluster.posts
+    assert "Authorization" not in headers
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "wording"),
+    [
+        (
+            400,
+            b"stream 'x' is unknown\nto me",
+            BuildError,
+            r"wanted a job it takes, found 400: stream 'x' is unknown to me",
+        ),
+        (413, b"", BuildError, r"found 413: no reason given"),
+        (
+            401,
+            b'{"error": "bad token"}',
+            ConfigError,
+            r"wanted a token it knows, found 401: bad token\. Set DRIZZLE_TOKEN",
+        ),
+        (403, b"no", ConfigError, r"Set DRIZZLE_TOKEN"),
+        (
+            409,
+            b"counts runs",
+            BuildError,
+            r"wanted no job of that name, found 409: counts runs\. Stop it first",
+        ),
+        (429, b"later", UnreachableError, r"wanted a coordinator that is ready"),
+        (503, b"starting", UnreachableError, r"wanted a coordinator that is ready, found 503: starting"),
+        (404, b"Not Found", DrizzleError, r"wanted 201, found 404: Not Found\. Check that DRIZZLE_CLUSTER"),
+        (500, b"\xff\xfe", DrizzleError, r"wanted 201, found 500: "),
+        (201, b"hello", DrizzleError, r'wanted an answer \{"job": id\}, found b\'hello\''),
+        (201, b"[1]", DrizzleError, r'wanted an answer \{"job": id\}'),
+    ],
+)
+def test_a_refusal_says_why_and_what_to_do(
+    status: int, body: bytes, kind: type[DrizzleError], wording: str
+) -> None:
+    with stub_cluster((status, body)) as cluster, pytest.raises(kind, match=wording) as caught:
+        counted().to(AnySink()).job("counts").submit(cluster.address)
+    assert str(caught.value).startswith(f"cluster {cluster.address}: ")
+    assert "\n" not in str(caught.value)
+    assert len(cluster.posts) == 1, "a job is never posted twice"
+
+
+def test_nobody_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        address = f"http://127.0.0.1:{reserved.getsockname()[1]}"
+    with pytest.raises(UnreachableError, match=r"wanted a coordinator that answers within .*drizzle up"):
+        counted().to(AnySink()).job("counts").submit(address)
+
+
+def test_somebody_who_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drizzle_streams.api.client.TIMEOUT_S", 0.05)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        pytest.raises(UnreachableError, match=r"answers within 0\.05 s, found timed out"),
+    ):
+        counted().to(AnySink()).job("counts").submit(f"http://127.0.0.1:{silent.getsockname()[1]}")
+
+
+@pytest.mark.parametrize(
+    "address", ["localhost:7070", "ftp://host", "http://", "http://host:port", "http://host:99999"]
+)
+def test_an_address_that_is_none(address: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"cluster address: wanted http://host:port or https://host:port, found"
+    ):
+        counted().to(AnySink()).job("counts").submit(address)
