@@ -67,13 +67,13 @@ def describe(world: World) -> str:
     """The state of everybody, for a person who reads a failed seed."""
     lines = [f"at {world.now - 1000:.2f}"]
     role = world.coordinator.machine.role
-    for job in role.jobs.values():
-        lines.append(
-            f"coordinator: {job.phase} generation {job.generation} group {job.group} frontier "
-            f"{job.progress.frontier} done {job.progress.done} held {job.progress.held} checkpoint "
-            f"{job.checkpoints.committed.batch} wants {job.wants_plan!r} awaiting {job.awaiting_until} "
-            f"placement {job.placement.owners} pending {sorted(job.checkpoints.pending)}"
-        )
+    lines += [
+        f"coordinator: {job.phase} generation {job.generation} group {job.group} frontier "
+        f"{job.progress.frontier} done {job.progress.done} held {job.progress.held} checkpoint "
+        f"{job.checkpoints.committed.batch} wants {job.wants_plan!r} awaiting {job.awaiting_until} "
+        f"placement {job.placement.owners} pending {sorted(job.checkpoints.pending)}"
+        for job in role.jobs.values()
+    ]
     for life in world.of_kind("worker"):
         for job in life.machine.role.jobs.values():
             cohorts = [

@@ -128,7 +128,7 @@ class Nemesis:
             self.world.slow[victim.id] = self.world.uniform(2, 12)
             self.world.at(
                 self.world.now + self.world.uniform(0.2, 2.0),
-                lambda: self.world.slow.pop(victim.id, None),
+                lambda: self.world.slow.update({victim.id: 1.0}),
             )
 
 

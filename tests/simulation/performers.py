@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
 from drizzle_streams.model.bounds import Bounds
-from drizzle_streams.model.ids import Offset
+from drizzle_streams.model.ids import NodeId, Offset
 from drizzle_streams.model.snapshot import SnapshotPart, SnapshotRef
 from drizzle_streams.model.task import TaskError
 from drizzle_streams.protocol import messages as msg
@@ -208,8 +208,8 @@ class SimWorker:
                         action.job,
                         action.downstream,
                         action.stage,
-                        batch,  # type: ignore[arg-type]
-                        action.sender,  # type: ignore[arg-type]
+                        batch,
+                        action.sender,
                         action.partitions,
                         action.wanted,
                     )
@@ -246,7 +246,7 @@ class SimWorker:
             return None
         return self.block(message, message.first) if self.world.chance(0.7) else None
 
-    def absorb(self, sender: str, message: msg.Message, payload: object) -> bool:
+    def absorb(self, sender: NodeId, message: msg.Message, payload: object) -> bool:
         if isinstance(message, msg.Offer):
             partitions = tuple(b.partition for b in message.bounds)
             fragment = act.Fragment(
@@ -264,7 +264,7 @@ class SimWorker:
                 message.downstream,
                 message.stage,
                 message.first,
-                sender,  # type: ignore[arg-type]
+                sender,
                 message.partitions,
                 message.wanted,
             )
@@ -316,7 +316,7 @@ class SimSource:
             return self.world.input_of(message.bounds)
         return None
 
-    def absorb(self, sender: str, message: msg.Message, payload: object) -> bool:
+    def absorb(self, sender: NodeId, message: msg.Message, payload: object) -> bool:
         return False
 
 
@@ -342,5 +342,5 @@ class SimCoordinator:
     def attach(self, message: msg.Message) -> object | None:
         return None
 
-    def absorb(self, sender: str, message: msg.Message, payload: object) -> bool:
+    def absorb(self, sender: NodeId, message: msg.Message, payload: object) -> bool:
         return False

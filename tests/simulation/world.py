@@ -12,6 +12,8 @@ import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from drizzle_streams.core import events as ev
 from drizzle_streams.core.coordinator import Coordinator, CoordinatorSettings
@@ -53,8 +55,8 @@ class Life:
     kind: str
     alive: bool = True
     paused: bool = False
-    machine: Node = field(init=False)
-    performer: SimWorker | SimSource | SimCoordinator = field(init=False)
+    machine: Any = field(init=False)
+    performer: Any = field(init=False)
     held_back: list[Callable[[], None]] = field(default_factory=list)
     _timer: float | None = None
 
@@ -97,8 +99,9 @@ class Life:
         deadline = self.machine.next_deadline()
         if deadline is None or (self._timer is not None and self._timer <= deadline):
             return  # an earlier timer will look again
-        self._timer = max(deadline, self.world.now)
-        self.world.at(self._timer, lambda: self.act(self._on_deadline))
+        when = max(deadline, self.world.now)
+        self._timer = when
+        self.world.at(when, lambda: self.act(self._on_deadline))
 
     def _on_deadline(self) -> None:
         deadline = self.machine.next_deadline()
@@ -210,8 +213,7 @@ class World:
             delay = self.uniform(*self.weather.delay_s)
             if self.chance(self.weather.straggle):
                 delay += self.uniform(0, self.weather.straggle_s)
-            sender = life.id
-            self.at(self.now + delay, lambda: self._deliver(sender, to, frame, payloads))
+            self.at(self.now + delay, partial(self._deliver, life.id, to, frame, payloads))
 
     def _deliver(self, sender: str, to: str, frame: bytes, payloads: tuple[object | None, ...]) -> None:
         life = self.reach(sender, to, paused_too=True)

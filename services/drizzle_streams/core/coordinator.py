@@ -82,7 +82,7 @@ class Coordinator:
 
     # --- role -----------------------------------------------------------------------------
 
-    def refuses(self, sender: NodeId) -> msg.Message | None:
+    def refuses(self, sender: NodeId, /) -> msg.Message | None:
         """A worker that was declared lost must start a new life (it may have been paused)."""
         if self.membership.is_lost(sender):
             return msg.Refused(self.generation, "declared lost")

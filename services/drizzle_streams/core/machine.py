@@ -113,7 +113,7 @@ class Effects:
 class Role(Protocol):
     """A service's own decisions, below the link book-keeping of `core.node`."""
 
-    def refuses(self, sender: NodeId) -> Message | None:
+    def refuses(self, sender: NodeId, /) -> Message | None:
         """A refusal to send back instead of hearing the sender, or None to hear it."""
         ...
 

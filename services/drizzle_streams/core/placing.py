@@ -53,6 +53,5 @@ def _place_stage(
             room[owner] -= 1
     free = [worker for worker, left in room.items() for _ in range(left)]
     homeless = [PartitionId(p) for p in range(partitions) if p not in owners]
-    for partition, worker in zip(homeless, free, strict=True):
-        owners[partition] = worker
+    owners.update(zip(homeless, free, strict=True))
     return tuple(owners[p] for p in range(partitions))

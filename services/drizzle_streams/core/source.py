@@ -54,7 +54,7 @@ class Source:
 
     # --- role -----------------------------------------------------------------------------
 
-    def refuses(self, sender: NodeId) -> msg.Message | None:
+    def refuses(self, _sender: NodeId, /) -> msg.Message | None:
         """A source hears everybody; fencing is per job and generation."""
         return None
 

@@ -26,7 +26,6 @@ from drizzle_streams.model.ids import (
     StreamId,
     WorkerId,
 )
-from drizzle_streams.model.job import JobSpec
 from drizzle_streams.model.placement import Placement
 from drizzle_streams.protocol import messages as msg
 

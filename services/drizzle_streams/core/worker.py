@@ -16,7 +16,7 @@ from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
 from drizzle_streams.core.cohorts import Cohort
 from drizzle_streams.core.machine import Effects
-from drizzle_streams.core.worker_job import WorkerJob
+from drizzle_streams.core.worker_job import Wanted, WorkerJob
 from drizzle_streams.model.ids import COORDINATOR, BatchId, JobId, NodeId, WorkerId
 from drizzle_streams.model.job import Scheduling
 from drizzle_streams.model.task import TaskError
@@ -62,7 +62,7 @@ class Worker:
 
     # --- role -----------------------------------------------------------------------------
 
-    def refuses(self, sender: NodeId) -> msg.Message | None:
+    def refuses(self, _sender: NodeId, /) -> msg.Message | None:
         """A worker hears everybody; fencing is per job and generation."""
         return None
 
@@ -89,34 +89,28 @@ class Worker:
         if self.rejoining:
             return
         match event:
-            case ev.Received(sender=sender, message=message, carried=carried):
-                self._received(sender, message, carried, now, out)
-            case ev.PeerRestarted(node=node):
-                if node == COORDINATOR:
-                    self._hello(now, out)
-            case ev.LinkOverflowed(node=node):
-                self._hello(now, out) if node == COORDINATOR else self._suspect(node, out)
-            case ev.PeerUnreachable(node=node):
-                if node != COORDINATOR:
-                    self._suspect(node, out)
-            case ev.ProgramLoaded(job=job):
-                if job in self.jobs:
-                    self.jobs[job].loaded = True
-            case ev.CohortFailed(job=job, cohort=cohort, error=error):
-                if job in self.jobs and self.jobs[job].cohorts.pop(cohort, None) is not None:
-                    self._failed(job, error, out)
-            case ev.ProgramFailed(job=job, error=error) | ev.OutputFailed(job=job, error=error):
-                self._failed(job, error, out)
+            case ev.Received(message=message, carried=carried):
+                self._received(message, carried, now, out)
+            case ev.PeerRestarted(node=node) | ev.LinkOverflowed(node=node) if node == COORDINATOR:
+                self._hello(now, out)
+            case ev.LinkOverflowed(node=node) | ev.PeerUnreachable(node=node) if node != COORDINATOR:
+                self._suspect(node, out)
+            case ev.BlocksFetched() | ev.FetchFailed() | ev.InputFetched() | ev.InputFetchFailed():
+                self._fetch_ended(event, out)
+            case ev.TaskFinished(key=key) | ev.TaskCrashed(key=key):
+                self._slot_freed(now)
+                if isinstance(event, ev.TaskCrashed):
+                    self._failed(key.job, event.error, out)
+                elif (job := self.jobs.get(key.job)) is not None:
+                    job.finished(key, now, out)
             case _:
-                self._job_event(event, now, out)
+                self._work_ended(event, now, out)
         self._run_ready(out, now)
         self._plan_deadlines(now)
 
     # --- messages -------------------------------------------------------------------------
 
-    def _received(
-        self, sender: NodeId, message: msg.Message, carried: bool, now: float, out: Effects
-    ) -> None:
+    def _received(self, message: msg.Message, carried: bool, now: float, out: Effects) -> None:
         match message:
             case msg.Welcome(lease_ms=lease_ms):
                 self._welcomed(lease_ms / 1000.0, now)
@@ -174,52 +168,60 @@ class Worker:
 
     def _reannounce(self, job: WorkerJob, ask: msg.Reannounce, out: Effects) -> None:
         for below in job.spec.downstream(ask.stage):
-            wanted = job.placement.held_by(ask.to, below.stage)
-            if wanted:
-                only = frozenset(ask.partitions)
-                job.announce(ask.stage, below.stage, ask.to, wanted, ask.first, only, out)
+            partitions = job.placement.held_by(ask.to, below.stage)
+            if partitions:
+                wanted = Wanted(below.stage, ask.to, partitions, ask.first)
+                job.announce(ask.stage, wanted, frozenset(ask.partitions), out)
 
     def _suspect(self, peer: NodeId, out: Effects) -> None:
         out.send_once(COORDINATOR, msg.PeerSuspected(NodeId(self.settings.worker), peer))
 
     # --- work that ended ------------------------------------------------------------------
 
-    def _job_event(self, event: ev.Event, now: float, out: Effects) -> None:
+    def _work_ended(self, event: ev.Event, now: float, out: Effects) -> None:
+        job = self.jobs.get(getattr(event, "job", JobId("")))
+        if job is None:
+            return
         match event:
-            case ev.TaskFinished(key=key):
-                self._slot_freed(now)
-                if (job := self.jobs.get(key.job)) is not None:
-                    job.finished(key, now, out)
-            case ev.TaskCrashed(key=key, error=error):
-                self._slot_freed(now)
-                self._failed(key.job, error, out)
-            case ev.CohortOpened(job=job_id, cohort=cohort):
-                if (job := self.jobs.get(job_id)) is not None and cohort in job.cohorts:
+            case ev.ProgramLoaded():
+                job.loaded = True
+            case ev.ProgramFailed(error=error) | ev.OutputFailed(error=error):
+                self._failed(event.job, error, out)
+            case ev.CohortOpened(cohort=cohort):
+                if cohort in job.cohorts:
                     job.cohorts[cohort].open = True
                     job.cohorts[cohort].waiting_since = now
-            case ev.OutputWritten(job=job_id, cohort=cohort, last=last):
-                if (job := self.jobs.get(job_id)) is not None:
-                    job.output_written(cohort, last, now, out)
-            case ev.SnapshotTaken(job=job_id, snapshot=snapshot):
-                if (job := self.jobs.get(job_id)) is not None:
-                    stored = msg.SnapshotStored(job_id, job.generation, self.settings.worker, snapshot)
-                    out.send(COORDINATOR, stored)
-            case ev.BlocksFetched(fetch=fetch, batches=batches):
-                if (job := self.jobs.get(fetch.job)) is not None:
-                    job.blocks_fetched(fetch, batches)
-            case ev.InputFetched(fetch=fetch):
-                if (job := self.jobs.get(fetch.fragment.job)) is not None:
-                    job.input_fetched(fetch)
-            case ev.FetchFailed(fetch=fetch):
-                if (job := self.jobs.get(fetch.job)) is not None:
-                    job.fetching.discard(fetch)
-                    self._suspect(NodeId(fetch.sender), out)
-            case ev.InputFetchFailed(fetch=fetch):
-                if (job := self.jobs.get(fetch.fragment.job)) is not None:
-                    job.fetching.discard(fetch)
-                    self._suspect(NodeId(fetch.source), out)
+            case ev.CohortFailed(cohort=cohort, error=error):
+                if job.cohorts.pop(cohort, None) is not None:
+                    self._failed(event.job, error, out)
+            case ev.OutputWritten(cohort=cohort, last=last):
+                job.output_written(cohort, last, now, out)
+            case ev.SnapshotTaken(snapshot=snapshot):
+                stored = msg.SnapshotStored(event.job, job.generation, self.settings.worker, snapshot)
+                out.send(COORDINATOR, stored)
             case _:
-                return
+                return  # a snapshot that failed: the next one is tried in its turn
+
+    def _fetch_ended(
+        self,
+        event: ev.BlocksFetched | ev.FetchFailed | ev.InputFetched | ev.InputFetchFailed,
+        out: Effects,
+    ) -> None:
+        fetch = event.fetch
+        job = self.jobs.get(fetch.fragment.job if isinstance(fetch, act.FetchInput) else fetch.job)
+        if job is None:
+            return
+        match event:
+            case ev.BlocksFetched(fetch=blocks, batches=batches):
+                job.blocks_fetched(blocks, batches)
+            case ev.InputFetched(fetch=records):
+                job.input_fetched(records)
+            case ev.FetchFailed(fetch=blocks):
+                job.fetching.discard(blocks)
+                self._suspect(NodeId(blocks.sender), out)
+            case ev.InputFetchFailed(fetch=records):
+                job.fetching.discard(records)
+                self._suspect(NodeId(records.source), out)
 
     def _failed(self, job_id: JobId, error: TaskError, out: Effects) -> None:
         """The user's failure ends the job here and is told; the worker goes on (law 10)."""

@@ -8,6 +8,7 @@ All data movement is by ranges and coalesced per (worker, worker, batch).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from drizzle_streams.core import actions as act
 from drizzle_streams.core.arrivals import Arrivals, mask_of
@@ -29,10 +30,21 @@ from drizzle_streams.model.task import TaskKey
 from drizzle_streams.protocol import messages as msg
 
 EARLY_BATCHES_MAX = 4_096
-"""How far beyond the oldest uncomputed batch arrivals are kept; past it they are refused (and asked for later)."""
+"""How far beyond the oldest uncomputed batch arrivals are kept; past it they are
+refused, and asked for later."""
 
 OUTPUTS_PENDING_MAX = 16
 """Computed batches whose output the sink has not taken; at the bound the cohort waits (back-pressure)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Who awaits blocks: partitions of `downstream` at `owner`, from batch `first` on."""
+
+    downstream: StageId
+    owner: WorkerId
+    partitions: tuple[PartitionId, ...]
+    first: BatchId
 
 
 class WorkerJob:
@@ -152,28 +164,23 @@ class WorkerJob:
         for below in self.spec.downstream(stage.stage):
             for owner, partitions in self.placement.by_owner(below.stage).items():
                 first = min(needed[below.stage][p] for p in partitions)
-                self.announce(stage.stage, below.stage, owner, partitions, first, None, out)
+                wanted = Wanted(below.stage, owner, partitions, first)
+                self.announce(stage.stage, wanted, None, out)
 
     def announce(
-        self,
-        stage: StageId,
-        downstream: StageId,
-        owner: WorkerId,
-        wanted: tuple[PartitionId, ...],
-        first: BatchId,
-        only: frozenset[PartitionId] | None,
-        out: Effects,
+        self, stage: StageId, wanted: Wanted, only: frozenset[PartitionId] | None, out: Effects
     ) -> None:
-        """Tell `owner` which retained blocks from `first` on lie here, one line per run of batches."""
-        for run_first, run_last, held, sealed in self._runs(stage, first, only):
+        """Say which retained blocks lie here, one line per run of batches."""
+        owner = wanted.owner
+        for run_first, run_last, held, sealed in self._runs(stage, wanted.first, only):
             ready = msg.BlocksReady(
                 job=self.spec.job,
                 generation=self.generation,
                 worker=self.worker,
                 stage=stage,
                 partitions=held,
-                downstream=downstream,
-                wanted=wanted,
+                downstream=wanted.downstream,
+                wanted=wanted.partitions,
                 first=run_first,
                 last=run_last,
                 sealed_at_ms=sealed,
