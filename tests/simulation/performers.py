@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
 from drizzle_streams.model.bounds import Bounds
-from drizzle_streams.model.ids import NodeId, Offset
+from drizzle_streams.model.ids import BatchId, NodeId, Offset
 from drizzle_streams.model.snapshot import SnapshotPart, SnapshotRef
 from drizzle_streams.model.task import TaskError
 from drizzle_streams.protocol import messages as msg
@@ -200,8 +200,8 @@ class SimWorker:
             other = self.world.reach(self.life.id, action.sender)
             if other is None:
                 return ev.FetchFailed(action, "unreachable")
-            present: list[tuple[int, float]] = []
-            for batch in range(action.first, action.last + 1):
+            present: list[tuple[BatchId, float]] = []
+            for batch in map(BatchId, range(action.first, action.last + 1)):
                 block = other.performer.block(action, batch)
                 if block is not None:
                     fragment = act.Fragment(
@@ -209,13 +209,13 @@ class SimWorker:
                         action.downstream,
                         action.stage,
                         batch,
-                        action.sender,
+                        NodeId(action.sender),
                         action.partitions,
                         action.wanted,
                     )
                     self.fragments[fragment] = block
                     present.append((batch, 0.0))
-            return ev.BlocksFetched(action, tuple(present))  # type: ignore[arg-type]
+            return ev.BlocksFetched(action, tuple(present))
 
         self._later(self.world.uniform(0.001, 0.03), fetch)
 
@@ -256,7 +256,7 @@ class SimWorker:
                 message.batch,
                 sender,
                 partitions,
-                partitions,  # type: ignore[arg-type]
+                partitions,
             )
         elif isinstance(message, msg.BlocksReady):
             fragment = act.Fragment(
