@@ -192,6 +192,7 @@ async def test_a_sequence_too_old_to_tell_is_a_conflict(source: Source) -> None:
     status, answer, _ = await source.post(b"{}", Drizzle_Producer="p", Drizzle_Sequence=old)
     assert status == 409
     assert "Number new posts upwards" in answer["error"]["remedy"]
+    assert (source.ingest.counters["posts"], source.ingest.counters["refused"]) == (1, 1)
 
 
 async def test_at_the_budget_try_later(start_source: StartSource) -> None:
@@ -205,6 +206,7 @@ async def test_at_the_budget_try_later(start_source: StartSource) -> None:
     log = source.streams.get("ad-events")
     assert log is not None
     assert log.end_offset(0) == 50, "nothing was taken"
+    assert source.ingest.counters["held_back"] == 1
     assert (await source.post(block(50), **numbered))[0] == 200, "a duplicate needs no room"
     await log.trim({0: 50})
     status, answer, _ = await source.post(block(50), Drizzle_Producer="p", Drizzle_Sequence="1")
@@ -293,6 +295,29 @@ async def test_a_full_disk_is_said_and_heals(source: Source, monkeypatch: pytest
     assert "No space left" in answer["error"]["found"]
     assert "Retry-After" in headers
     assert (await source.post(block(1)))[0] == 200
+
+
+async def test_a_disk_too_full_for_a_new_stream_is_said(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", _no_space_for_a_file)
+        status, answer, _ = await source.post(block(1))
+    assert status == 503
+    assert "No space left" in answer["error"]["found"]
+    assert (await source.post(block(1)))[0] == 200
+
+
+async def test_a_source_that_closes_takes_nothing(source: Source) -> None:
+    await source.post(block(1))
+    log = source.streams.get("ad-events")
+    assert log is not None
+    await log.close()
+    assert (await source.post(block(1)))[0] == 503
+
+
+def _no_space_for_a_file(self: Path, target: Path) -> Path:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def _no_space(descriptor: int, pieces: list[bytes], position: int) -> int:
@@ -384,7 +409,7 @@ async def test_records_are_served_as_entries(source: Source) -> None:
         ({"partition": "0", "first": "0", "end": "9" * 30}, 400),
         ({"ranges": ""}, 400),
         ({"ranges": "0:0"}, 400),
-        ({"ranges": "0:0:0," * 2000}, 400),
+        ({"ranges": "0:0:0," * 300}, 400),
     ],
 )
 async def test_questions_that_have_no_answer(source: Source, params: dict[str, str], status: int) -> None:

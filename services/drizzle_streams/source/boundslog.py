@@ -78,7 +78,10 @@ class BoundsLog:
 
     @classmethod
     async def open(cls, directory: Path, job: JobId, durability: Durability, disk: Disk) -> BoundsLog:
-        """Load a job's bounds from `directory`, or begin there. Raises `CorruptError`."""
+        """Load a job's bounds from `directory`, or begin there.
+
+        Raises `CorruptError`, or `WriteRefusedError` when the disk is full.
+        """
         path = directory / (file_name(job) + SUFFIX)
         loaded = await disk.write(_load_or_create, path, job)
         return cls(path, durability, disk, loaded)
@@ -185,9 +188,12 @@ class _Loaded(NamedTuple):
 
 def _load_or_create(path: Path, job: JobId) -> _Loaded:
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, _frame({"job": job}))
-        sync_directory(path.parent.parent)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, _frame({"job": job}))
+            sync_directory(path.parent.parent)
+        except OSError as error:
+            raise refused(error) from error
     read = _read(path)
     if read.job != job:
         raise _damaged(path, wanted=f"the bounds of job {job}", found=f"those of job {read.job}")

@@ -46,6 +46,7 @@ class GroupCommit:
         self._group: list[_Waiting] = []
         self._task: asyncio.Task[None] | None = None
         self._broken: StoreError | None = None
+        self._closing = False
         self.queued_bytes = 0
         """Bytes of the posts that have no receipt yet; the log's budget bounds it."""
         self.groups = 0
@@ -57,9 +58,18 @@ class GroupCommit:
         return self._broken
 
     def submit(self, post: Post, size: int) -> asyncio.Future[Receipt]:
-        """Queue a post that takes `size` bytes. Raises `StoreError` when the log is broken."""
+        """Queue a post that takes `size` bytes. Raises `StoreError` when the log is broken or closing."""
         if self._broken is not None:
             raise self._broken
+        if self._closing:
+            raise StoreError(
+                explain(
+                    "the source's log",
+                    wanted="an open one",
+                    found="one that is being closed",
+                    remedy="Nothing was taken: send again when the source is back.",
+                )
+            )
         waiting = _Waiting(post, size, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         self.queued_bytes += size
@@ -84,7 +94,8 @@ class GroupCommit:
         return self._broken
 
     async def close(self) -> None:
-        """Wait until every post that was submitted has its receipt or its error."""
+        """Refuse what comes; return when every post that was submitted has its receipt or its error."""
+        self._closing = True
         while self._task is not None:
             await asyncio.wait([self._task])
 

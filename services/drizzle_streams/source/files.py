@@ -54,7 +54,9 @@ class AppendFile:
 
     def close(self) -> None:
         """Let the file go; it stays as durable as it is."""
-        os.close(self._descriptor)
+        descriptor, self._descriptor = self._descriptor, -1  # another file may get its number
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def refused(error: OSError) -> WriteRefusedError:

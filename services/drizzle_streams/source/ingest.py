@@ -36,7 +36,7 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
-from drizzle_streams.errors import BackPressureError, explain
+from drizzle_streams.errors import BackPressureError, DrizzleError, explain
 from drizzle_streams.source.formats import CONTENT_TYPES, Body, check_body
 from drizzle_streams.source.log import StreamLog
 from drizzle_streams.source.posts import Part, Post, Receipt
@@ -86,7 +86,8 @@ class Ingest:
         self._limits = limits or IngestLimits()
         self._bodies_bytes = 0
         self.counters: Counter[str] = Counter()
-        """posts, duplicates, records and bytes taken. Only grows; telemetry reads it."""
+        """posts (duplicates among them), records and bytes taken; posts refused, and held back (429).
+        Only grows; telemetry reads it."""
 
     @property
     def auth(self) -> Auth:
@@ -103,6 +104,13 @@ class Ingest:
         return self._tokens.get(variables["stream"], self._tokens.get(ANY_STREAM, ()))
 
     async def _post(self, request: web.Request) -> web.Response:
+        try:
+            return await self._take(request)
+        except DrizzleError as error:
+            self.counters["held_back" if isinstance(error, BackPressureError) else "refused"] += 1
+            raise
+
+    async def _take(self, request: web.Request) -> web.Response:
         entry_format = _format(request)
         sequenced = _sequenced(request)
         key = request.headers.get(KEY_HEADER)

@@ -31,7 +31,7 @@ from drizzle_streams.errors import BackPressureError, ProtocolError, explain
 from drizzle_streams.source.cache import TailCache
 from drizzle_streams.source.commit import FailureHandler, GroupCommit
 from drizzle_streams.source.durability import Disk, Durability
-from drizzle_streams.source.files import sync_directory
+from drizzle_streams.source.files import refused, sync_directory
 from drizzle_streams.source.index import OffsetError, PartitionIndex, Place
 from drizzle_streams.source.posts import Post, Receipt, encoded_size, place_posts, receipts
 from drizzle_streams.source.producers import ProducerTable, Range, Sequenced
@@ -106,7 +106,7 @@ class StreamLog:
         on_appended: AppendedHandler,
         on_failure: FailureHandler,
     ) -> StreamLog:
-        """Recover the log in `directory`, or begin one there. Raises `CorruptError`."""
+        """Recover the log in `directory`, or begin one there. Raises `CorruptError`, `WriteRefusedError`."""
         recovered = await disk.write(_recover_or_create, directory, stream, settings)
         log = cls(directory, settings, disk, recovered, on_appended, on_failure)
         if settings.durability is not Durability.NONE:
@@ -330,15 +330,18 @@ class StreamLog:
 
 
 def _recover_or_create(directory: Path, stream: str, settings: LogSettings) -> Recovered:
-    directory.mkdir(parents=True, exist_ok=True)
     tears_anywhere = settings.durability is Durability.NONE
     if recovered := recover(directory, tears_anywhere=tears_anywhere):
         first = recovered.segments[0]
         if first.stream != stream:
             raise damaged(first.path, wanted=f"stream {stream}", found=f"stream {first.stream}")
         return recovered
-    segment = create_segment(directory, stream, 0, [0] * settings.partitions, [])
-    sync_directory(directory.parent)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        segment = create_segment(directory, stream, 0, [0] * settings.partitions, [])
+        sync_directory(directory.parent)
+    except OSError as error:
+        raise refused(error) from error
     indexes = [PartitionIndex(partition, 0) for partition in range(settings.partitions)]
     return Recovered([segment], segment.head_bytes, indexes, ProducerTable(), 0)
 

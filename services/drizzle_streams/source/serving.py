@@ -25,8 +25,8 @@ from drizzle_streams.transport.base import NotFoundError
 
 SERVED_BYTES_MAX = 64 * 1024 * 1024
 """Bytes in one answer."""
-RANGES_MAX = 1024
-"""Ranges in one question."""
+RANGES_MAX = 256
+"""Ranges in one question; so many still fit a header line."""
 
 
 class Serving:

@@ -109,7 +109,7 @@ class Streams:
                         f"stream {stream}",
                         wanted=f"at most {STREAMS_MAX} streams on a source",
                         found="as many",
-                        remedy="Delete streams that nobody needs, or add a source.",
+                        remedy="Add a source, or stop this one and remove folders of streams not needed.",
                     )
                 )
             return await self._open(stream)
