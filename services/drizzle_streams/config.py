@@ -131,7 +131,7 @@ class ServiceSettings:
         default="info", metadata=_setting(_choice("debug", "info", "warning", "error"), "least level logged")
     )
     log_format: str = field(
-        default="json", metadata=_setting(_choice("json", "text"), "json for machines, text for people")
+        default="json", metadata=_setting(_choice("json", "console"), "json for machines, console for people")
     )
 
 

@@ -1,0 +1,97 @@
+"""Job files: durable before a job is known, handed to the workers, gone with their job.
+
+The coordinator never looks into the program: workers do. A submission is reserved from the
+moment its file is written until the machine has made the job durable, so that two of one name
+cannot meet, and so that what is forgotten is never the file of a successor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from drizzle_streams.coordinator.memory import Memory
+from drizzle_streams.errors import BackPressureError, explain
+from drizzle_streams.model.ids import JobId
+from drizzle_streams.protocol.jobfile import JOB_BYTES_MAX
+from drizzle_streams.transport.http_errors import RefusedError
+
+PROGRAMS_BYTES_MAX = 4 * JOB_BYTES_MAX
+"""Job files of all active jobs, in memory and in the ledger."""
+
+Active = Callable[[JobId], bool]
+
+
+class Programs:
+    """The job files of active jobs, in memory and in the ledger."""
+
+    def __init__(self, memory: Memory, kept: Mapping[JobId, bytes], active: Active) -> None:
+        self._memory = memory
+        self._files = dict(kept)
+        self._active = active
+        self._reserved: set[JobId] = set()
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all job files."""
+        return sum(map(len, self._files.values()))
+
+    def get(self, job: JobId) -> bytes | None:
+        """The job file as it was posted."""
+        return self._files.get(job)
+
+    @asynccontextmanager
+    async def submission(self, job: JobId, data: bytes) -> AsyncIterator[None]:
+        """Within it the name is held and the file durable; left without an active job, it goes again.
+
+        Raises `RefusedError` (409) when the name is taken, `BackPressureError` at the bound, and
+        `StoreError`.
+        """
+        self._reserve(job)
+        try:
+            await self._keep(job, data)
+            yield
+        finally:
+            self._reserved.discard(job)
+            await self.forget(job)
+
+    async def forget(self, job: JobId) -> None:
+        """The job has ended: so has its file, unless a successor of that name is there already."""
+        if job not in self._reserved and not self._active(job) and self._files.pop(job, None) is not None:
+            await self._memory.drop_programs([job])
+
+    async def sweep(self) -> None:
+        """At start: drop files whose job ended, or was never made, as an earlier life died."""
+        orphans = [job for job in self._files if not self._active(job)]
+        for job in orphans:
+            del self._files[job]
+        if orphans:
+            await self._memory.drop_programs(orphans)
+
+    def _reserve(self, job: JobId) -> None:
+        if job in self._reserved or self._active(job):
+            raise RefusedError(
+                409,
+                f"job {job}",
+                wanted="a name that no active job has",
+                found="one that is taken",
+                remedy="Stop that job first, or choose another name.",
+            )
+        self._reserved.add(job)
+
+    async def _keep(self, job: JobId, data: bytes) -> None:
+        others = self.bytes - len(self._files.get(job, b""))
+        if others + len(data) > PROGRAMS_BYTES_MAX:
+            raise BackPressureError(
+                explain(
+                    "job files of active jobs",
+                    wanted=f"at most {PROGRAMS_BYTES_MAX} bytes",
+                    found=f"{others} and {len(data)} more",
+                    remedy="Stop a job, or join with smaller tables.",
+                )
+            )
+        await self._memory.keep_program(job, data)
+        self._files[job] = data

@@ -1,0 +1,108 @@
+"""What coordination costs: time per turn, launch messages and their bytes (Drizzle, section 3.4).
+
+Stands between driver and machine. A turn runs from the machine being called to the driver
+calling it again: planning, writing the ledger, encoding and sending. Turns that launch count
+against the jobs they launch; `overhead` is their time over all the time that passed, for the
+last groups. The figure is what the paper's group-size tuner steers by.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from drizzle_streams.core.events import Event
+from drizzle_streams.core.machine import Actions, Machine
+from drizzle_streams.model.ids import JobId
+from drizzle_streams.protocol.codec import encode_record
+from drizzle_streams.protocol.messages import Launch, LaunchStage, Message
+
+TURNS_KEPT = 64
+"""Launching turns that `overhead` looks back on, per job."""
+
+
+@dataclass(slots=True)
+class JobCost:
+    """Coordination of one job: totals, and (start, seconds) of its last launching turns."""
+
+    messages: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    turns: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=TURNS_KEPT))
+
+    @property
+    def overhead(self) -> float:
+        """Coordination time over total time (0..1); 0 until two turns launched."""
+        if len(self.turns) < 2:
+            return 0.0
+        passed = self.turns[-1][0] - self.turns[0][0]
+        spent = sum(seconds for _, seconds in self.turns) - self.turns[-1][1]
+        return min(1.0, spent / passed) if passed > 0 else 1.0
+
+
+class Stopwatch:
+    """A machine that measures the one within; see `core.machine.Machine`."""
+
+    def __init__(self, machine: Machine, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._machine = machine
+        self._clock = clock
+        self._since: float | None = None
+        self._launching: frozenset[JobId] = frozenset()
+        self.busy_seconds = 0.0
+        self.jobs: dict[JobId, JobCost] = {}
+
+    def handle(self, event: Event, now: float) -> Actions:
+        """One turn begins."""
+        self._turn_ends()
+        self._since = self._clock()
+        return self._noted(self._machine.handle(event, now))
+
+    def on_deadline(self, now: float) -> Actions:
+        """One turn begins."""
+        self._turn_ends()
+        self._since = self._clock()
+        return self._noted(self._machine.on_deadline(now))
+
+    def next_deadline(self) -> float | None:
+        """The driver has carried out the turn before."""
+        self._turn_ends()
+        return self._machine.next_deadline()
+
+    def cost(self, job: JobId) -> JobCost:
+        """What the coordination of a job has cost so far."""
+        return self.jobs.get(job, JobCost())
+
+    def forget(self, job: JobId) -> None:
+        """The job has ended."""
+        self.jobs.pop(job, None)
+
+    def _noted(self, actions: Actions) -> Actions:
+        launched: set[JobId] = set()
+        sized: tuple[Message | None, int] = (None, 0)
+        for send in actions.send:
+            for item in send.envelope.items:
+                message = item.message
+                if not isinstance(message, Launch | LaunchStage):
+                    continue
+                if sized[0] is not message:  # one launch goes to every node of the group
+                    sized = (message, len(encode_record(message)))
+                cost = self.jobs.setdefault(message.job, JobCost())
+                cost.messages += 1
+                cost.bytes += sized[1]
+                launched.add(message.job)
+        self._launching = frozenset(launched)
+        return actions
+
+    def _turn_ends(self) -> None:
+        if self._since is None:
+            return
+        spent = self._clock() - self._since
+        for job in self._launching:
+            share = spent / len(self._launching)
+            cost = self.jobs[job]
+            cost.seconds += share
+            cost.turns.append((self._since, share))
+        self.busy_seconds += spent
+        self._since, self._launching = None, frozenset()

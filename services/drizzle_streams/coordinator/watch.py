@@ -1,0 +1,104 @@
+"""The coordinator's numbers: the machine's counters, carried into metrics when somebody looks.
+
+Gauges are set at each scrape from the machine's state; counts that the machine keeps as totals
+go in by their difference since the last look. Checkpoints and groups are counted where they
+become durable. Series of a job go with the job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from drizzle_streams.coordinator import status
+from drizzle_streams.coordinator.stopwatch import Stopwatch
+from drizzle_streams.core.coordinator import Coordinator
+from drizzle_streams.core.coordinator_job import ACTIVE, CoordinatorJob
+from drizzle_streams.core.machine import Persist, Put
+from drizzle_streams.model.ids import JobId
+from drizzle_streams.protocol.records import CheckpointRecord, GroupRecord
+from drizzle_streams.telemetry.metrics import CoordinatorMetrics
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What has been carried over of a job's totals."""
+
+    messages: int = 0
+    bytes: int = 0
+    recovered_at: float = 0.0
+
+
+class Watch:
+    """Reads `role` and `stopwatch`; `now` is cluster time in seconds."""
+
+    def __init__(
+        self, metrics: CoordinatorMetrics, role: Coordinator, stopwatch: Stopwatch, now: Callable[[], float]
+    ) -> None:
+        self._metrics = metrics
+        self._role = role
+        self._stopwatch = stopwatch
+        self._now = now
+        self._seen: dict[JobId, _Seen] = {}
+        self._lost = 0
+        self._suspicions = 0
+
+    def persisted(self, change: Persist) -> None:
+        """A change of the machine became durable."""
+        if not isinstance(change, Put):
+            return
+        job = self._role.jobs.get(JobId(change.key.split(":")[1]))
+        if job is None or job.phase not in ACTIVE:
+            return
+        if isinstance(change.record, GroupRecord):
+            self._metrics.groups_launched.of(job.spec.job).inc()
+        elif isinstance(change.record, CheckpointRecord):
+            self._checkpointed(job, change.record)
+
+    def refresh(self) -> None:
+        """Bring the metrics up to the moment: called at each scrape."""
+        role, metrics = self._role, self._metrics
+        metrics.generation.set(role.generation)
+        suspected = sum(member.suspected for member in role.membership.workers())
+        metrics.workers.of("suspected").set(suspected)
+        metrics.workers.of("alive").set(len(role.membership.workers()) - suspected)
+        metrics.workers_lost.inc(role.lost_workers - self._lost)
+        metrics.workers_suspected.inc(role.suspicions - self._suspicions)
+        self._lost, self._suspicions = role.lost_workers, role.suspicions
+        active = {name: job for name, job in role.jobs.items() if job.phase in ACTIVE}
+        for name in self._seen.keys() - active.keys():
+            del self._seen[name]
+            self._stopwatch.forget(name)
+            metrics.forget_job(name)
+        for job in active.values():
+            self._refresh_job(job)
+
+    def _refresh_job(self, job: CoordinatorJob) -> None:
+        name, metrics, now = job.spec.job, self._metrics, self._now()
+        seen = self._seen.setdefault(name, _Seen())
+        lag, cost = status.lag(job, now), self._stopwatch.cost(name)
+        metrics.frontier_batch.of(name).set(job.progress.frontier)
+        metrics.frontier_lag_batches.of(name).set(lag["batches"])
+        metrics.frontier_lag_seconds.of(name).set(lag["ms"] / 1000.0)
+        metrics.group_size_batches.of(name).set(status.group_size(job))
+        metrics.overhead_ratio.of(name).set(cost.overhead)
+        metrics.launch_messages.of(name).inc(max(0, cost.messages - seen.messages))
+        metrics.launch_bytes.of(name).inc(max(0, cost.bytes - seen.bytes))
+        seen.messages, seen.bytes = cost.messages, cost.bytes
+        if job.committed_at:
+            metrics.checkpoint_age_seconds.of(name).set(max(0.0, now - job.committed_at))
+        for ended in job.recoveries:
+            if ended.at > seen.recovered_at:
+                seen.recovered_at = ended.at
+                metrics.recovery_seconds.of(name).observe(ended.seconds)
+                metrics.batches_replayed.of(name).inc(ended.replayed_batches)
+
+    def _checkpointed(self, job: CoordinatorJob, record: CheckpointRecord) -> None:
+        name, metrics, checkpoint = job.spec.job, self._metrics, record.checkpoint
+        self._seen.setdefault(name, _Seen())
+        metrics.checkpoints.of(name).inc()
+        parts = {part.key: part.bytes for ref in checkpoint.snapshots for part in ref.parts}
+        metrics.checkpoint_bytes.of(name).set(sum(parts.values()))
+        if job.group is not None:
+            due_s = status.due_ms(job, job.group, checkpoint.batch) / 1000.0
+            metrics.checkpoint_seconds.of(name).observe(max(0.0, self._now() - due_s))
