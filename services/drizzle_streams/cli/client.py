@@ -1,0 +1,50 @@
+"""What the commands that talk to a cluster share: flags, requests, tables."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from drizzle_streams.config import ClientSettings
+
+
+def add_cluster(parser: argparse.ArgumentParser) -> None:
+    """`--cluster`, with where the token comes from."""
+    parser.add_argument(
+        "--cluster",
+        metavar="URL",
+        help="the coordinator (default: DRIZZLE_CLUSTER, or what `drizzle up` started in this folder)",
+    )
+
+
+def found(arguments: argparse.Namespace) -> ClientSettings:
+    """The cluster that is meant."""
+    from drizzle_streams.local.found import find_cluster
+
+    return find_cluster(arguments.cluster)
+
+
+def get(arguments: argparse.Namespace, path: str, method: str = "GET") -> dict[str, Any]:
+    """The cluster's JSON answer."""
+    from drizzle_streams.local.http import ask
+
+    settings = found(arguments)
+    return ask(settings.cluster, path, settings.token, method=method)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A table for people; says so when it is empty."""
+    from rich.console import Console
+    from rich.table import Table
+
+    if not rows:
+        print(f"{title}: none")
+        return
+    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    Console().print(table)
