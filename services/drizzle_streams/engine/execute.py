@@ -28,13 +28,14 @@ from drizzle_streams.engine.columns import (
     is_reserved,
 )
 from drizzle_streams.engine.frames import Block, decode_block, encode_block, slice_block
+from drizzle_streams.engine.layout import Layout
 from drizzle_streams.engine.operators import Steps
 from drizzle_streams.engine.parsing import Parser
 from drizzle_streams.engine.program import Program, StageProgram
 from drizzle_streams.engine.records import DeadLetter, InputEntry
+from drizzle_streams.engine.runs import newest_groups
 from drizzle_streams.engine.series import largest, smallest, total
-from drizzle_streams.engine.snapshot import restore
-from drizzle_streams.engine.state import Layout, StageState, empty_state, late_bound, newest_groups
+from drizzle_streams.engine.state import StageState, empty_state, restore
 from drizzle_streams.engine.watermark import Marks
 from drizzle_streams.engine.windows import event_time_ms
 from drizzle_streams.errors import BuildError, explain
@@ -141,7 +142,7 @@ class StageExecutor:
         partials = self._partials(frames) if frames else None
         late: pl.DataFrame | None = None
         if partials is not None:
-            partials, late = _split_late(partials, late_bound(plan, state.clock))
+            partials, late = _split_late(partials, self.layout.late_bound(state.clock))
         new = plan.merge(partials) if partials is not None else plan.no_groups
         clock = state.clock.advance(mark for block in blocks for mark in block.marks)
         updated, changed = state.updated(batch, new)
@@ -180,7 +181,7 @@ class StageExecutor:
         is_window_time = shuffle is not None and shuffle.event_time in {WINDOW_START, WINDOW_END}
         if window is None or not is_window_time or settled:
             return _marks(rows, column, None, state.partitions)
-        bound = late_bound(self.layout.plan, state.clock)
+        bound = self.layout.late_bound(state.clock)
         if bound is None:
             return tuple((partition, None) for partition in state.partitions)
         first_open = -(-bound // window.size_ms) * window.size_ms

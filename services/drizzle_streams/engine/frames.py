@@ -62,8 +62,7 @@ def slice_block(block: Block, ranges: Sequence[tuple[int, int]]) -> Block:
 
 def encode_block(block: Block) -> bytes:
     """The block as bytes."""
-    header = {"m": [list(mark) for mark in block.marks], "r": block.rows}
-    return encode_frame(header, block.frame)
+    return encode_frame({"m": [list(mark) for mark in block.marks]}, block.frame)
 
 
 def decode_block(data: bytes) -> Block:
@@ -73,17 +72,14 @@ def decode_block(data: bytes) -> Block:
         marks = tuple(
             (int(partition), None if mark is None else int(mark)) for partition, mark in header["m"]
         )
-        rows = int(header["r"])
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged("block", repr(error)) from error
-    if rows != (0 if frame is None else frame.height):
-        raise _damaged("block", f"{0 if frame is None else frame.height} rows where {rows} were announced")
     return Block(frame, marks)
 
 
 def encode_frame(header: Mapping[str, object], frame: pl.DataFrame | None) -> bytes:
-    """A header and a frame as bytes; a frame without rows is left out."""
-    packed = msgpack.packb(header)
+    """A header and a frame as bytes; a frame without rows is left out. Adds the rows as "r"."""
+    packed = msgpack.packb({**header, "r": 0 if frame is None else frame.height})
     parts = [len(packed).to_bytes(_LENGTH_BYTES, "little"), packed]
     if frame is not None and frame.height:
         parts.append(frame.rechunk().write_ipc_stream(None).getvalue())
@@ -102,7 +98,11 @@ def decode_frame(data: bytes) -> tuple[dict[str, Any], pl.DataFrame | None]:
         raise _damaged("frame", repr(error)) from error
     if not isinstance(header, dict):
         raise _damaged("frame", f"a header that is a {type(header).__name__}")
-    return cast("dict[str, Any]", header), frame
+    found = cast("dict[str, Any]", header)
+    rows = 0 if frame is None else frame.height
+    if found.get("r") != rows:
+        raise _damaged(f"frame of {found.get('r')!r} rows", f"{rows} rows")
+    return found, frame
 
 
 def _damaged(thing: str, found: str) -> CorruptError:

@@ -1,42 +1,20 @@
-"""Runs: sorted, immutable pieces of state, and how they are searched, updated and merged.
+"""Runs: sorted, immutable pieces of state, and how they are searched, merged and cut.
 
-State is a row of runs, newest first; a group's totals are those in the newest run that
-holds it. A log-structured merge tree in Arrow. Costs:
-
-- Looking up a batch's groups is one binary search per run; runs grow geometrically, so there
-  are about log8(rows) of them.
-- The newest run takes each batch by being written anew; it is small (`NEWEST_ROWS_MAX`).
-- Merging runs copies a row a bounded number of times per level: the cost per batch grows with
-  the batch, not with the state. Only small merges run within a batch (`INLINE_ROWS_MAX`); larger
-  ones are left for a thread beside it, unless nobody does them (`RUNS_MAX`).
+State is a row of runs, newest first; a group's totals are those in the newest run that holds
+it: a log-structured merge tree in Arrow. `engine/compaction.py` says when runs are merged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import polars as pl
 
 from drizzle_streams.engine.columns import WINDOW_START
-from drizzle_streams.engine.index import HashIndex, equal_keys
+from drizzle_streams.engine.index import HashIndex, equal_keys, sorted_by
 from drizzle_streams.engine.series import row_numbers, search_sorted
 from drizzle_streams.engine.windows import SLOT, slot_range
-
-NEWEST_ROWS_MAX: Final = 4_096
-"""Rows of the newest run, beyond which a new one is begun."""
-
-INLINE_ROWS_MAX: Final = 65_536
-"""Rows that a merge within a batch may write: a few ms."""
-
-RUNS_MAX: Final = 8
-"""Runs beyond which a merge of any size is done within a batch, because nobody did it beside one."""
-
-GROWTH: Final = 8
-"""A run is merged with the newer ones when together they have an eighth of its rows."""
-
-_HELD_ROWS_SLACK: Final = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +81,15 @@ def _without(mask: pl.Series | None, rows: pl.Series, height: int) -> pl.Series:
 
 
 def totals_before(
-    runs: Sequence[Run], found: Sequence[Found], height: int, columns: list[str]
+    runs: Sequence[Run], found: Sequence[Found], batch: pl.DataFrame, columns: list[str]
 ) -> pl.DataFrame:
     """The columns of the groups found, one row per row of the batch, null where nothing was found."""
+    if not found:
+        return batch.select(columns).clear(batch.height)
     pieces = [runs[one.run].frame.select(columns)[one.positions] for one in found]
-    if len(found) == 1 and len(found[0].rows) == height and (found[0].rows == row_numbers(height)).all():
+    if len(found) == 1 and len(found[0].rows) == batch.height:  # found in order, so row by row
         return pieces[0]
-    where = pl.Series([None], dtype=pl.UInt32).new_from_index(0, height)
+    where = pl.Series([None], dtype=pl.UInt32).new_from_index(0, batch.height)
     first = 0
     for one in found:
         where.scatter(one.rows, row_numbers(len(one.rows)) + first)
@@ -138,7 +118,7 @@ def merge_runs(runs: Sequence[Run], groups: Sequence[str]) -> Run:
     return run_of(newest.frame[row_numbers(newest.rows)], newest.windows)
 
 
-def cut(run: Run, closed: Sequence[int], size_ms: int) -> tuple[Run | None, list[pl.DataFrame]]:
+def cut(run: Run, closed: Iterable[int], size_ms: int) -> tuple[Run | None, list[pl.DataFrame]]:
     """Cut windows out of a run: what is left (None if nothing), and the rows of these windows."""
     gone = sorted(run.windows.intersection(closed))
     if not gone:
@@ -181,23 +161,9 @@ def _rest(run: Run, pieces: Sequence[pl.DataFrame], windows: frozenset[int]) -> 
     )
 
 
-def due(runs: Sequence[Run], rows_max: int | None = None) -> int:
-    """How many of the newest runs should become one now; 0 if none. `rows_max` bounds their rows."""
-    newer = runs[0].rows if runs else 0
-    count = 0
-    for number in range(1, len(runs)):
-        older = runs[number].rows
-        if rows_max is not None and newer + older > rows_max:
-            break
-        if newer >= NEWEST_ROWS_MAX and older <= newer * GROWTH:
-            count = number + 1
-        newer += older
-    return count
-
-
-def wasteful(runs: Sequence[Run]) -> int | None:
-    """The number of a run that holds far more memory than it has rows, because windows were cut out of it."""
-    for number, run in enumerate(runs):
-        if run.held_rows > 2 * run.rows + _HELD_ROWS_SLACK:
-            return number
-    return None
+def newest_groups(pieces: Sequence[pl.DataFrame], groups: Sequence[str]) -> pl.DataFrame:
+    """The pieces (newest first, at least one) as one frame: of each group the newest row, sorted by slot."""
+    if len(pieces) == 1:
+        return sorted_by(pieces[0], SLOT, groups)
+    newest = pl.concat(pieces).unique(subset=list(groups), keep="first", maintain_order=True)
+    return sorted_by(newest, SLOT, groups)

@@ -8,12 +8,12 @@ left out when restoring, and a window never needs to be written as gone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import polars as pl
 
 from drizzle_streams.engine.frames import decode_frame, encode_frame
-from drizzle_streams.engine.state import Layout, StageState, newest_groups, state_of
 from drizzle_streams.engine.watermark import Clock, Reading
 from drizzle_streams.errors import CorruptError, explain
 
@@ -23,46 +23,36 @@ PART_BYTES: Final = 8 * 1024 * 1024
 _VERSION: Final = 1
 
 
-def snapshot_since(state: StageState, batch: int | None) -> tuple[bool, list[bytes]]:
-    """(is_full, parts): the parts to append to the snapshot taken at `batch`, or a full snapshot.
-
-    Full when `batch` is None, when what changed since is not known any more, or when the
-    changes are not smaller than the state. There is at least one part: it holds the clock.
-    """
-    frames = None if batch is None else state.changes.since(batch)
-    if frames is not None and sum(frame.height for frame in frames) <= sum(run.rows for run in state.runs):
-        groups = state.layout.plan.groups
-        return False, _parts(state, [newest_groups(frames[::-1], groups)] if frames else [])
-    return True, _parts(state, [run.frame for run in reversed(state.runs)])
-
-
-def restore(layout: Layout, partitions: Sequence[int], batch: int, parts: Sequence[bytes]) -> StageState:
-    """The state of `partitions` at `batch`; raises `CorruptError` if the parts are no snapshot of it."""
-    decoded = [decode_frame(part) for part in parts]
-    headers = [_checked(header) for header, _ in decoded]
-    if not headers or headers[-1]["b"] != batch:
-        found = f"one of batch {headers[-1]['b']}" if headers else "no part"
-        raise _damaged(f"a snapshot of batch {batch}", found)
-    spec = layout.plan.spec
-    readings = {int(p): Reading(highest, int(silent)) for p, highest, silent in headers[-1]["c"]}
-    clock = Clock(spec.max_delay_ms, spec.idle_batches, readings, headers[-1]["w"])
-    frames = [frame for _, frame in decoded if frame is not None]
-    if frames and frames[0].schema != layout.plan.no_groups.schema:
-        raise _damaged(f"columns {layout.plan.no_groups.schema}", str(frames[0].schema))
-    groups = newest_groups(frames[::-1], layout.plan.groups) if frames else layout.plan.no_groups
-    return state_of(layout, partitions, batch, clock, groups)
-
-
-def _parts(state: StageState, frames: Iterable[pl.DataFrame]) -> list[bytes]:
-    clock = state.clock
+def encode_parts(batch: int, clock: Clock, frames: Iterable[pl.DataFrame]) -> list[bytes]:
+    """Parts of a snapshot at a batch; of the frames, later ones win. At least one part."""
     header = {
         "v": _VERSION,
-        "b": state.version,
+        "b": batch,
         "w": clock.watermark,
         "c": [[p, reading.highest, reading.silent] for p, reading in clock.readings.items()],
     }
     parts = [encode_frame(header, piece) for frame in frames for piece in _pieces(frame)]
     return parts or [encode_frame(header, None)]
+
+
+def decode_parts(
+    batch: int, clock: Clock, schema: pl.Schema, parts: Sequence[bytes]
+) -> tuple[Clock, list[pl.DataFrame]]:
+    """The clock and the frames of a snapshot; `clock` gives the settings.
+
+    Raises `CorruptError` if the parts are not a snapshot of that batch with that schema.
+    """
+    decoded = [decode_frame(part) for part in parts]
+    headers = [_checked(header) for header, _ in decoded]
+    if not headers or headers[-1]["b"] != batch:
+        found = f"one of batch {headers[-1]['b']}" if headers else "no part"
+        raise _damaged(f"a snapshot of batch {batch}", found)
+    frames = [frame for _, frame in decoded if frame is not None]
+    for frame in frames:
+        if frame.schema != schema:
+            raise _damaged(f"columns {schema}", str(frame.schema))
+    readings = {int(p): Reading(highest, int(silent)) for p, highest, silent in headers[-1]["c"]}
+    return replace(clock, readings=readings, watermark=headers[-1]["w"]), frames
 
 
 def _pieces(frame: pl.DataFrame) -> Iterable[pl.DataFrame]:

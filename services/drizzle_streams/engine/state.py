@@ -12,72 +12,35 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from drizzle_streams.engine.aggregation import AggregationPlan
 from drizzle_streams.engine.changes import CHANGED_ROWS_MAX, Changes
-from drizzle_streams.engine.columns import KEY_GROUP, WINDOW_START
-from drizzle_streams.engine.index import sorted_by
-from drizzle_streams.engine.runs import (
-    GROWTH,
-    INLINE_ROWS_MAX,
+from drizzle_streams.engine.columns import WINDOW_START
+from drizzle_streams.engine.compaction import (
     NEWEST_ROWS_MAX,
-    RUNS_MAX,
+    Compaction,
+    add_batch,
+    due,
+    merge_inline,
+    wasteful,
+)
+from drizzle_streams.engine.index import sorted_by
+from drizzle_streams.engine.layout import Layout, Ranges
+from drizzle_streams.engine.runs import (
     Found,
     Run,
     cut,
-    due,
     look_up,
     merge_runs,
+    newest_groups,
     run_of,
     totals_before,
-    wasteful,
-    with_batch,
 )
 from drizzle_streams.engine.series import largest, smallest
+from drizzle_streams.engine.snapshot import decode_parts, encode_parts
 from drizzle_streams.engine.watermark import Clock
 from drizzle_streams.engine.windows import SLOT
-from drizzle_streams.model.job import key_group_range
-
-Ranges = tuple[tuple[int, int], ...]
 
 _ALWAYS = 0
 """The one window of state without windows, in counts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """What states of a stage have in common. `partitions` is how many the whole stage has."""
-
-    plan: AggregationPlan
-    partitions: int
-    key_groups: int
-
-    def ranges(self, partitions: Sequence[int]) -> Ranges:
-        """The key groups of some partitions, half-open, sorted, neighbours joined."""
-        joined: list[tuple[int, int]] = []
-        for partition in sorted(partitions):
-            first, end = key_group_range(partition, self.partitions, self.key_groups)
-            if joined and joined[-1][1] == first:
-                joined[-1] = (joined[-1][0], end)
-            elif end > first:
-                joined.append((first, end))
-        return tuple(joined)
-
-    @property
-    def size_ms(self) -> int:
-        """Length of a window; 0 without windows."""
-        return self.plan.spec.window.size_ms if self.plan.spec.window else 0
-
-
-@dataclass(frozen=True, slots=True)
-class Compaction:
-    """A merge of runs that need not wait for, nor hold up, a batch: `run` may go on in any thread."""
-
-    runs: tuple[Run, ...]
-    groups: list[str]
-
-    def run(self) -> Run:
-        """Do the work; give the result to `StageState.compacted`."""
-        return merge_runs(self.runs, self.groups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +76,14 @@ class StageState:
             return replace(self, version=batch), new
         plan = self.layout.plan
         found = look_up(self.runs, new, plan.groups)
-        before = (
-            totals_before(self.runs, found, new.height, plan.accumulators) if found else _nulls(new, plan)
-        )
-        changed = plan.combine(new, before)
+        changed = plan.combine(new, totals_before(self.runs, found, new, plan.accumulators))
         windows = _windows(changed, self.layout)
-        runs = _with_batch(self.runs, run_of(changed, windows), found)
+        runs = add_batch(self.runs, run_of(changed, windows), found)
         rows_max = max(CHANGED_ROWS_MAX, self.keys // 2)
         state = replace(
             self,
             version=batch,
-            runs=_compacted_inline(runs, plan.groups, new.height),
+            runs=merge_inline(runs, plan.groups, new.height),
             counts=_with_new(self.counts, changed, windows, found),
             changes=self.changes.with_batch(batch, changed, plan.groups, rows_max),
         )
@@ -131,12 +91,8 @@ class StageState:
 
     def closed(self, clock: Clock) -> tuple[StageState, list[pl.DataFrame]]:
         """The state at a clock: windows behind it are gone; their rows come newest run first."""
-        bound = late_bound(self.layout.plan, clock)
-        gone = (
-            [start for start in self.counts if bound is not None and start < bound]
-            if self.layout.size_ms
-            else []
-        )
+        bound = self.layout.late_bound(clock)
+        gone = {start for start in self.counts if bound is not None and start < bound}
         if not gone:
             return replace(self, clock=clock), []
         cuts = [cut(run, gone, self.layout.size_ms) for run in self.runs]
@@ -144,7 +100,7 @@ class StageState:
             self,
             clock=clock,
             runs=tuple(run for run, _ in cuts if run is not None),
-            counts={start: count for start, count in self.counts.items() if start not in set(gone)},
+            counts={start: count for start, count in self.counts.items() if start not in gone},
         )
         return state, [rows for _, pieces in cuts for rows in pieces if rows.height]
 
@@ -157,7 +113,7 @@ class StageState:
     def keep(self, partitions: Sequence[int]) -> StageState:
         """The part of the state that these partitions own."""
         kept = tuple(sorted(set(partitions) & set(self.partitions)))
-        owned = _owned(self.layout.ranges(kept))
+        owned = self.layout.owned(kept)
         runs = [run_of(run.frame.filter(owned), run.windows) for run in self.runs]
         filled = tuple(run for run in runs if run.rows)
         counts = _counts(filled, self.layout)
@@ -183,6 +139,18 @@ class StageState:
             counts=counts,
             changes=self.changes.merged(other.changes),
         )
+
+    def snapshot_since(self, batch: int | None) -> tuple[bool, list[bytes]]:
+        """(is_full, parts): the parts to append to the snapshot taken at `batch`, or a full snapshot.
+
+        Full when `batch` is None, when what changed since is not known any more, or when the
+        changes are not smaller than the state. There is at least one part: it holds the clock.
+        """
+        frames = None if batch is None else self.changes.since(batch)
+        if frames is not None and sum(one.height for one in frames) <= sum(run.rows for run in self.runs):
+            changed = [newest_groups(frames[::-1], self.layout.plan.groups)] if frames else []
+            return False, encode_parts(self.version, self.clock, changed)
+        return True, encode_parts(self.version, self.clock, [run.frame for run in reversed(self.runs)])
 
     def compaction(self) -> Compaction | None:
         """Work that makes later batches cheaper, if there is any; to be done beside batches."""
@@ -210,67 +178,30 @@ class StageState:
             return self
         left: Run | None = result
         if self.layout.size_ms:
-            left, _ = cut(result, list(result.windows.difference(self.counts)), self.layout.size_ms)
+            left, _ = cut(result, result.windows.difference(self.counts), self.layout.size_ms)
         middle = () if left is None else (left,)
         return replace(self, runs=self.runs[:first] + middle + self.runs[first + len(wanted) :])
 
 
 def empty_state(layout: Layout, partitions: Sequence[int], batch: int) -> StageState:
     """State without groups after a batch (-1 before the first)."""
-    spec = layout.plan.spec
-    clock = Clock(spec.max_delay_ms, spec.idle_batches)
-    return StageState(layout, batch, tuple(sorted(partitions)), clock, (), {}, Changes(batch))
+    ordered = tuple(sorted(partitions))
+    return StageState(layout, batch, ordered, layout.new_clock(), (), {}, Changes(batch))
 
 
-def state_of(
-    layout: Layout, partitions: Sequence[int], batch: int, clock: Clock, groups: pl.DataFrame
-) -> StageState:
-    """State with these groups, each once, but for those of other partitions and of closed windows."""
-    kept = groups.filter(_owned(layout.ranges(partitions)))
-    bound = late_bound(layout.plan, clock)
-    if bound is not None and layout.size_ms:
+def restore(layout: Layout, partitions: Sequence[int], batch: int, parts: Sequence[bytes]) -> StageState:
+    """The state of `partitions` at `batch`; raises `CorruptError` if the parts are no snapshot of it."""
+    clock, frames = decode_parts(batch, layout.new_clock(), layout.plan.no_groups.schema, parts)
+    groups = newest_groups([layout.plan.no_groups, *frames][::-1], layout.plan.groups)
+    kept = groups.filter(layout.owned(partitions))
+    bound = layout.late_bound(clock)
+    if bound is not None:
         kept = kept.filter(pl.col(WINDOW_START) >= bound)
     blank = replace(empty_state(layout, partitions, batch), clock=clock)
     if not kept.height:
         return blank
     run = run_of(sorted_by(kept, SLOT, layout.plan.groups), _windows(kept, layout))
     return replace(blank, runs=(run,), counts=_counts([run], layout))
-
-
-def late_bound(plan: AggregationPlan, clock: Clock) -> int | None:
-    """Windows that start before this are closed at that clock; None if there are none."""
-    if plan.spec.window is None or clock.watermark is None:
-        return None
-    return clock.watermark - plan.spec.window.size_ms - plan.spec.allowed_lateness_ms + 1
-
-
-def newest_groups(pieces: Sequence[pl.DataFrame], groups: Sequence[str]) -> pl.DataFrame:
-    """The pieces (newest first, at least one) as one frame: of each group the newest row, sorted by slot."""
-    if len(pieces) == 1:
-        return sorted_by(pieces[0], SLOT, groups)
-    newest = pl.concat(pieces).unique(subset=list(groups), keep="first", maintain_order=True)
-    return sorted_by(newest, SLOT, groups)
-
-
-def _nulls(new: pl.DataFrame, plan: AggregationPlan) -> pl.DataFrame:
-    return new.select(plan.accumulators).clear(new.height)
-
-
-def _with_batch(runs: tuple[Run, ...], batch: Run, found: Sequence[Found]) -> tuple[Run, ...]:
-    """The runs with a batch: in the newest run while that is small, else in a run of its own."""
-    if not runs or runs[0].rows >= NEWEST_ROWS_MAX:
-        return (batch, *runs)
-    replaced = [one.positions for one in found if one.run == 0]
-    return (with_batch(runs[0], batch, pl.concat(replaced) if replaced else None), *runs[1:])
-
-
-def _compacted_inline(runs: tuple[Run, ...], groups: list[str], batch_rows: int) -> tuple[Run, ...]:
-    """Merge what is small enough beside this batch, or whatever it takes when there are too many runs."""
-    rows_max = None if len(runs) > RUNS_MAX else max(INLINE_ROWS_MAX, GROWTH * batch_rows)
-    count = due(runs, rows_max)
-    if not count and len(runs) > RUNS_MAX:
-        count = len(runs)
-    return (merge_runs(runs[:count], groups), *runs[count:]) if count else runs
 
 
 def _windows(groups: pl.DataFrame, layout: Layout) -> frozenset[int]:
@@ -307,13 +238,7 @@ def _counts(runs: Sequence[Run], layout: Layout) -> Mapping[int, int]:
     """How many groups each window has, by looking at all of them."""
     if not runs:
         return {}
-    frame = merge_runs(runs, layout.plan.groups).frame
+    frame = runs[0].frame if len(runs) == 1 else merge_runs(runs, layout.plan.groups).frame
     if not layout.size_ms:
         return {_ALWAYS: frame.height}
     return dict(frame.get_column(WINDOW_START).value_counts().iter_rows())
-
-
-def _owned(ranges: Ranges) -> pl.Expr:
-    group = pl.col(KEY_GROUP)
-    owned = [(group >= first) & (group < end) for first, end in ranges]
-    return pl.any_horizontal(owned) if owned else pl.lit(value=False)
