@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 
 import pytest
@@ -56,7 +57,7 @@ def test_without_a_token_none_is_sent() -> None:
         (413, b"", BuildError, r"found 413: no reason given"),
         (
             401,
-            b'{"error": "bad token"}',
+            b"bad token",
             ConfigError,
             r"wanted a token it knows, found 401: bad token\. Set DRIZZLE_TOKEN",
         ),
@@ -83,6 +84,19 @@ def test_a_refusal_says_why_and_what_to_do(
     assert str(caught.value).startswith(f"cluster {cluster.address}: ")
     assert "\n" not in str(caught.value)
     assert len(cluster.posts) == 1, "a job is never posted twice"
+
+
+def test_the_coordinator_says_it_in_its_own_words() -> None:
+    fields = {
+        "thing": "job 'counts'",
+        "wanted": "a free name",
+        "found": "one that runs",
+        "remedy": "Stop it.",
+    }
+    body = json.dumps({"error": fields}).encode()
+    with stub_cluster((409, body)) as cluster, pytest.raises(BuildError) as caught:
+        counted().to(AnySink()).job("counts").submit(cluster.address)
+    assert str(caught.value) == "job 'counts': wanted a free name, found one that runs. Stop it."
 
 
 def test_nobody_there() -> None:

@@ -37,7 +37,7 @@ def submit(job: bytes, *, cluster: str | None = None, token: str | None = None) 
     status, body = _post(address, job, token or _environment("DRIZZLE_TOKEN"))
     if status == 201:
         return _job_id(body, address)
-    raise _refusal(status, _reason(body), address)
+    raise _refusal(status, body, address)
 
 
 def submits_scripts() -> bool:
@@ -103,35 +103,40 @@ def _job_id(body: bytes, address: str) -> str:
     return str(found)
 
 
-def _refusal(status: int, reason: str, address: str) -> DrizzleError:
-    thing, found = f"cluster {address}", f"{status}: {reason}"
-    if status in (401, 403):
-        remedy = "Set DRIZZLE_TOKEN to the cluster's token."
-        return ConfigError(explain(thing, wanted="a token it knows", found=found, remedy=remedy))
-    if status == 409:
-        remedy = "Stop it first (`drizzle stop JOB`), or give this one another name."
-        return BuildError(explain(thing, wanted="no job of that name", found=found, remedy=remedy))
-    if status in (400, 413, 415):
-        return BuildError(explain(thing, wanted="a job it takes", found=found, remedy="Correct the job."))
-    if status in (429, 503):
-        remedy = "Try again in a moment; `drizzle status` says what it waits for."
-        return UnreachableError(
-            explain(thing, wanted="a coordinator that is ready", found=found, remedy=remedy)
-        )
-    remedy = "Check that DRIZZLE_CLUSTER is a Drizzle coordinator of this release."
-    return DrizzleError(explain(thing, wanted="201", found=found, remedy=remedy))
+_REFUSALS: Final[dict[int, tuple[type[DrizzleError], str, str]]] = {
+    400: (BuildError, "a job it takes", "Correct the job."),
+    401: (ConfigError, "a token it knows", "Set DRIZZLE_TOKEN to the cluster's token."),
+    403: (ConfigError, "a token it knows", "Set DRIZZLE_TOKEN to the cluster's token."),
+    409: (BuildError, "no job of that name", "Stop it first (`drizzle stop JOB`), or take another name."),
+    413: (BuildError, "a job it takes", "Join with smaller tables."),
+    415: (BuildError, "a job it takes", "Submit with the release of Drizzle that the cluster runs."),
+    429: (UnreachableError, "a coordinator that is ready", "Try again in a moment."),
+    503: (UnreachableError, "a coordinator that is ready", "Try again in a moment; see `drizzle status`."),
+}
+_STRANGER: Final = (
+    DrizzleError,
+    "201",
+    "Check that DRIZZLE_CLUSTER is a Drizzle coordinator of this release.",
+)
 
 
-def _reason(body: bytes) -> str:
-    """The answer's text in one line: plain, or {"error": text}."""
-    text = body.decode("utf-8", errors="replace").strip()
+def _refusal(status: int, body: bytes, address: str) -> DrizzleError:
+    """The error for an answer: in the coordinator's own words where it has some."""
+    kind, wanted, remedy = _REFUSALS.get(status, _STRANGER)
+    words = _words(body)
+    if isinstance(words, dict):
+        return kind(explain(**words))
+    return kind(explain(f"cluster {address}", wanted=wanted, found=f"{status}: {words}", remedy=remedy))
+
+
+def _words(body: bytes) -> str | dict[str, str]:
+    """What an answer says: {"error": {"thing", "wanted", "found", "remedy"}}, or text in one line."""
     try:
-        parsed = json.loads(text)
-    except ValueError:
-        parsed = None
-    if isinstance(parsed, dict) and isinstance(parsed.get("error"), str):
-        text = parsed["error"]
-    return " ".join(text.split())[:500] or "no reason given"
+        fields = json.loads(body)["error"]
+        return {name: str(fields[name]) for name in ("thing", "wanted", "found", "remedy")}
+    except (ValueError, KeyError, TypeError, IndexError):
+        text = body.decode("utf-8", errors="replace")
+        return " ".join(text.split())[:500] or "no reason given"
 
 
 def _environment(name: str) -> str:

@@ -32,7 +32,7 @@ class Output:
         batch_interval: Duration = "50ms",
         scheduling: SchedulingMode = "group",
         group_size: int = 20,
-        checkpoint_interval: Duration = "1s",
+        checkpoint_interval: Duration | None = None,
         partitions: int = PARTITIONS,
         start_from: StartFrom = "earliest",
     ) -> Job:
@@ -41,9 +41,10 @@ class Output:
         `batch_interval`: how long records are collected before they are processed; latency is a bit more.
         `scheduling`: "group" launches `group_size` batches at a time; "prescheduled" and "barrier" are for
         comparison and give the same results.
-        `checkpoint_interval`: how often state is kept durably; so much at most is computed again after a
-        failure. `partitions`: of every shuffle. `start_from`: "earliest" reads what the streams still hold,
-        "latest" only what comes from now on.
+        `checkpoint_interval`: how often state is kept durably, one second unless batches are longer; so much
+        is computed again after a failure.
+        `partitions`: of every shuffle.
+        `start_from`: "earliest" reads what the streams still hold, "latest" only what comes from now on.
 
         A file that is run as a script (`python job.py`) submits its jobs when it ends: see `Job.submit`.
         """

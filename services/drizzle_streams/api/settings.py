@@ -23,6 +23,8 @@ GROUP_SIZE_MAX: Final = 10_000
 BATCH_INTERVAL_MS_MIN: Final = 1.0
 """Below it fixed costs per batch exceed the interval on any machine."""
 BATCH_INTERVAL_MS_MAX: Final = 60_000.0
+CHECKPOINT_INTERVAL_MS: Final = 1_000.0
+"""Unless the job says otherwise, or its batches are longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ def settings(
     batch_interval: Duration,
     scheduling: str,
     group_size: int,
-    checkpoint_interval: Duration,
+    checkpoint_interval: Duration | None,
     partitions: int,
     start_from: str,
 ) -> Settings:
@@ -65,9 +67,9 @@ def settings(
         batch_interval_ms=interval_ms,
         scheduling=Scheduling(scheduling),
         group_size=_count(group_size, f"{thing}: group_size", GROUP_SIZE_MAX),
-        checkpoint_interval_ms=parse_ms(
-            checkpoint_interval, f"{thing}: checkpoint_interval", at_least_ms=interval_ms
-        ),
+        checkpoint_interval_ms=max(CHECKPOINT_INTERVAL_MS, interval_ms)
+        if checkpoint_interval is None
+        else parse_ms(checkpoint_interval, f"{thing}: checkpoint_interval", at_least_ms=interval_ms),
         partitions=_count(partitions, f"{thing}: partitions", PARTITIONS_MAX),
         start_from="latest" if start_from == "latest" else "earliest",
     )
