@@ -52,10 +52,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run it and report; 0 only if exact."""
     with tempfile.TemporaryDirectory(prefix="drizzle-demo-") as directory:
-        return asyncio.run(_demo(arguments, Path(directory)))
+        report = asyncio.run(_demo(arguments, Path(directory)))
+    if report is None:
+        return 130
+    if arguments.json == "-":
+        print(json.dumps(report))
+    elif arguments.json:
+        Path(arguments.json).write_text(json.dumps(report, indent=2) + "\n")
+    return 0 if report["exact"] else 1
 
 
-async def _demo(arguments: argparse.Namespace, directory: Path) -> int:
+async def _demo(arguments: argparse.Namespace, directory: Path) -> dict[str, Any] | None:
     from rich.console import Console
 
     from drizzle_streams.api.durations import parse_whole_ms
@@ -85,13 +92,9 @@ async def _demo(arguments: argparse.Namespace, directory: Path) -> int:
         report = await task
     except asyncio.CancelledError:
         console.print("interrupted: everything is stopped and removed")
-        return 130
+        return None
     print_report(console, report)
-    if arguments.json == "-":
-        print(json.dumps(report))
-    elif arguments.json:
-        Path(arguments.json).write_text(json.dumps(report, indent=2) + "\n")
-    return 0 if report["exact"] else 1
+    return report
 
 
 async def _shown(settings: DemoSettings, console: Console) -> dict[str, Any]:

@@ -149,15 +149,18 @@ class Outbox:
     def _in_order(
         self, link: Link, envelope: Envelope, carried: tuple[bool, ...], now: float
     ) -> list[tuple[Message, bool]]:
+        messages: list[tuple[Message, bool]] = []
         for item, flag in zip(envelope.items, carried, strict=True):
-            if item.seq > link.received and len(link.early) < EARLY_ITEMS_MAX:
-                link.early[item.seq] = (item.message, flag)
             if item.seq > 0 and link.ack_at is None:
                 link.ack_at = now + ACK_DELAY_S
-        messages: list[tuple[Message, bool]] = []
-        while link.received + 1 in link.early:
-            link.received += 1
-            messages.append(link.early.pop(link.received))
+            if item.seq == link.received + 1:
+                link.received += 1
+                messages.append((item.message, flag))
+                while link.received + 1 in link.early:
+                    link.received += 1
+                    messages.append(link.early.pop(link.received))
+            elif item.seq > link.received and len(link.early) < EARLY_ITEMS_MAX:
+                link.early[item.seq] = (item.message, flag)
         return messages
 
     def _due(self, link: Link, now: float) -> list[Item]:

@@ -1,0 +1,139 @@
+"""Links: whatever the network does, the role hears every message once and in order."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drizzle_streams.core import outbox as ob
+from drizzle_streams.core.outbox import Outbox
+from drizzle_streams.model.ids import NodeId
+from drizzle_streams.protocol.messages import Envelope, Heartbeat, Message, PeerSuspected
+
+A, B = NodeId("a"), NodeId("b")
+
+
+def said(number: int) -> Message:
+    return PeerSuspected(A, NodeId(str(number)))
+
+
+def numbers(messages: tuple[tuple[Message, bool], ...]) -> list[int]:
+    return [int(m.peer) for m, _ in messages if isinstance(m, PeerSuspected)]
+
+
+def hear(box: Outbox, envelope: Envelope, now: float) -> ob.Heard:
+    return box.hear(envelope, tuple(False for _ in envelope.items), now)
+
+
+@given(st.lists(st.sampled_from(["say", "drop", "twice", "pass", "wait"]), max_size=60), st.randoms())
+def test_exactly_once_in_order_through_loss_repetition_and_reordering(steps: list[str], random) -> None:
+    a, b = Outbox(A, 1), Outbox(B, 1)
+    now, count = 0.0, 0
+    heard: list[int] = []
+    air: list[tuple[Outbox, Envelope]] = []
+
+    def exchange(fate: str) -> None:
+        for box, other in ((a, b), (b, a)):
+            for _, envelope in box.flush(now):
+                if fate != "drop":
+                    air.extend([(other, envelope)] * (2 if fate == "twice" else 1))
+        random.shuffle(air)
+        while air:
+            receiver, envelope = air.pop()
+            got = hear(receiver, envelope, now)
+            if receiver is b:
+                heard.extend(numbers(got.messages))
+
+    for step in steps:
+        if step == "say":
+            a.send(B, said(count))
+            count += 1
+        now += 1.0 if step == "wait" else 0.01
+        exchange(step)
+    for _ in range(20):  # calm: repeats get through
+        now += ob.RESEND_AFTER_S_MAX
+        exchange("pass")
+    assert heard == list(range(count))
+    assert a.waiting(B) == 0
+
+
+def test_a_new_life_of_the_peer_starts_a_new_numbering_and_is_told() -> None:
+    a, b = Outbox(A, 1), Outbox(B, 1)
+    a.send(B, said(0))
+    hear(b, a.flush(0.0)[0][1], 0.0)
+    b.send(A, said(7))
+    assert not hear(a, b.flush(0.0)[0][1], 0.0).restarted
+    a.send(B, said(1))  # never arrives at the old life
+    a.flush(0.0)
+    newer = Outbox(B, 2)
+    newer.send(A, said(8))
+    got = hear(a, newer.flush(1.0)[0][1], 1.0)
+    assert got.restarted
+    assert numbers(got.messages) == [8]
+    assert a.waiting(B) == 0, "what was said to the old life is dropped: the role decides what to say again"
+    a.send(B, said(2))
+    assert numbers(hear(newer, a.flush(1.0)[0][1], 1.0).messages) == [2]
+
+
+def test_an_older_life_is_not_heard() -> None:
+    a = Outbox(A, 1)
+    new, old = Outbox(B, 2), Outbox(B, 1)
+    for box, number in ((new, 1), (old, 2)):
+        box.send(A, said(number))
+    assert numbers(hear(a, new.flush(0.0)[0][1], 0.0).messages) == [1]
+    assert hear(a, old.flush(0.0)[0][1], 0.0).messages == ()
+
+
+def test_heartbeats_are_said_once_and_not_repeated() -> None:
+    a = Outbox(A, 1)
+    a.send(B, Heartbeat(A, 0.1), once=True)
+    assert len(a.flush(0.0)) == 1
+    assert a.next_deadline() is None
+
+
+def test_repeats_back_off_to_a_bound() -> None:
+    a = Outbox(A, 1)
+    a.send(B, said(0))
+    a.flush(0.0)
+    gaps, now = [], 0.0
+    for _ in range(6):
+        deadline = a.next_deadline()
+        assert deadline is not None
+        gaps.append(deadline - now)
+        now = deadline
+        assert len(a.flush(now)[0][1].items) == 1
+    assert gaps == sorted(gaps)
+    assert gaps[-1] <= ob.RESEND_AFTER_S_MAX
+    assert a.resent == 6
+
+
+def test_a_silent_peer_costs_bounded_memory(monkeypatch) -> None:
+    monkeypatch.setattr(ob, "UNACKED_ITEMS_MAX", 10)
+    a, b = Outbox(A, 1), Outbox(B, 1)
+    kept = [a.send(B, said(i)) for i in range(11)]
+    assert kept == [True] * 10 + [False], "the role is told that what waited was dropped"
+    assert numbers(hear(b, a.flush(0.0)[0][1], 0.0).messages) == [10]
+
+
+def test_what_comes_early_is_bounded(monkeypatch) -> None:
+    monkeypatch.setattr(ob, "EARLY_ITEMS_MAX", 5)
+    a, b = Outbox(A, 1), Outbox(B, 1)
+    for i in range(9):
+        a.send(B, said(i))
+    lost = a.flush(0.0)[0][1]
+    for i in range(9, 20):
+        a.send(B, said(i))
+    assert hear(b, a.flush(0.0)[0][1], 0.0).messages == ()
+    assert len(b._links[A].early) == 5
+    assert numbers(hear(b, lost, 0.0).messages) == list(range(14))
+
+
+def test_acknowledgements_ride_on_what_is_said_next() -> None:
+    a, b = Outbox(A, 1), Outbox(B, 1)
+    a.send(B, said(0))
+    hear(b, a.flush(0.0)[0][1], 0.0)
+    b.send(A, said(1))
+    (envelope,) = [e for _, e in b.flush(0.001)]
+    hear(a, envelope, 0.001)
+    assert a.waiting(B) == 0
+    assert b.flush(5.0)[0][1].items, "only the repeat of its own message is due, no bare acknowledgement"
