@@ -176,6 +176,29 @@ async def test_a_seal_beside_another_waits_for_its_fsync(
         assert fsync.count == 1
 
 
+@pytest.mark.parametrize(
+    ("durability", "forced"),
+    [(Durability.NONE, []), (Durability.BATCH, ["forced"]), (Durability.ALWAYS, ["forced"])],
+)
+async def test_a_file_is_forced_before_the_next_is_born(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durability: Durability, forced: list[str]
+) -> None:
+    """Else a power failure could tear a file in the middle of the log."""
+    async with opened(tmp_path, settings(1, durability, segment_bytes=500)) as world:
+        story: list[str] = []
+        replace = Path.replace
+
+        def born(self: Path, target: Path) -> Path:
+            story.append("born")
+            return replace(self, target)
+
+        monkeypatch.setattr(Path, "replace", born)
+        monkeypatch.setattr(os, "fdatasync", lambda _: story.append("forced"))
+        await world.log.append(post(0, 20))
+        await world.log.append(post(0, 1))
+        assert story[: len(forced) + 1] == [*forced, "born"]
+
+
 async def test_what_an_earlier_life_wrote_is_forced_at_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
