@@ -99,7 +99,8 @@ def _add_run(commands_of: _Subparsers) -> None:
         "post events to the sources when they are due",
         "Post events in blocks, each when it is due, whatever the system does; obey 429, try again when a"
         " source is away, and report what was acknowledged. SIGINT and SIGTERM stop it at a block boundary."
-        f" The token for the sources is read from the environment: {settings.TOKEN_VARIABLE}.",
+        f" Tokens are read from the environment: {settings.INGEST_TOKEN} for the sources,"
+        f" {settings.CLUSTER_TOKEN} for --discover; or from files that these names with _FILE point to.",
     )
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument(

@@ -24,7 +24,7 @@ from drizzle_loadgen.oracle import Coverage, Verdict, compare, expected_counts
 from drizzle_loadgen.report import print_report, write_json
 from drizzle_loadgen.run import RunResult, RunSettings, next_start_ms
 from drizzle_loadgen.run import run as run_load
-from drizzle_loadgen.settings import ingest_headers
+from drizzle_loadgen.settings import CLUSTER_TOKEN, INGEST_TOKEN, bearer
 from drizzle_loadgen.sink import RedisSink, wait_exact
 
 
@@ -70,13 +70,12 @@ async def _run(settings: RunSettings, options: argparse.Namespace) -> RunResult:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    headers = ingest_headers()
     if options.discover:
-        sources = await discovery.discovered(options.discover, headers)
+        sources = await discovery.discovered(options.discover, bearer(CLUSTER_TOKEN))
     else:
         sources = discovery.fixed(options.sources.split(","))
     progress = partial(print, flush=True) if options.progress else None
-    return await run_load(settings, sources, headers, stop, progress)
+    return await run_load(settings, sources, bearer(INGEST_TOKEN), stop, progress)
 
 
 def _bounds(options: argparse.Namespace) -> Bounds:

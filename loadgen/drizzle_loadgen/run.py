@@ -167,8 +167,7 @@ async def _send(
         # A link ends before the schedule only by giving its source up.
         await asyncio.wait([sending, *links], return_when=asyncio.FIRST_COMPLETED)
         told_to_stop = stop.is_set()
-        stop.set()
-        await sending
+        await sending  # ends by itself at the first block for a source that was given up
         client.no_more()
         _, unfinished = await asyncio.wait(links, timeout=drain_timeout_s)
     finally:

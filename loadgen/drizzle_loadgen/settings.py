@@ -1,21 +1,31 @@
-"""The only place of this package that reads or sets the environment."""
+"""The only place of this package that reads or sets the environment.
+
+Tokens come from it because flags can be seen by every user of a machine; a token may lie in a file that
+the variable with `_FILE` behind its name points to, as container secrets do.
+"""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from drizzle_loadgen.errors import UsageError
 
-TOKEN_VARIABLE = "DRIZZLE_INGEST_TOKEN"
+INGEST_TOKEN = "DRIZZLE_INGEST_TOKEN"
+"""Opens the door for records."""
+CLUSTER_TOKEN = "DRIZZLE_TOKEN"
+"""Opens the coordinator's status, which is asked only by `run --discover`."""
 
 
-def ingest_headers() -> dict[str, str]:
-    """Headers that let this process post: a bearer token if DRIZZLE_INGEST_TOKEN holds one, else none."""
-    token = os.environ.get(TOKEN_VARIABLE, "")  # noqa: TID251 - this package's reader of the environment
+def bearer(variable: str) -> dict[str, str]:
+    """The header with the token that `variable` holds; no header if it holds none."""
+    token = os.environ.get(variable, "")  # noqa: TID251 - this package's reader of the environment
+    if not token and (path := os.environ.get(f"{variable}_FILE")):  # noqa: TID251
+        token = Path(path).read_text(encoding="utf-8").strip()
     if not token:
         return {}
     if not token.isascii() or not token.isprintable() or " " in token:
-        raise UsageError(f"{TOKEN_VARIABLE}: wanted printable ASCII without spaces, found something else")
+        raise UsageError(f"{variable}: wanted printable ASCII without spaces, found something else")
     return {"Authorization": f"Bearer {token}"}
 
 
@@ -24,4 +34,4 @@ def use_one_polars_thread() -> None:
 
     Polars starts its threads at its first computation, so this has to be called before that.
     """
-    os.environ.setdefault("POLARS_MAX_THREADS", "1")  # noqa: TID251 - see above
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")  # noqa: TID251 - handed to a library

@@ -14,7 +14,7 @@ import pytest
 
 from drizzle_loadgen.cli import main
 from drizzle_loadgen.events import RENDER_EVENTS_MAX, Workload, ads_table
-from drizzle_loadgen.settings import TOKEN_VARIABLE, ingest_headers
+from drizzle_loadgen.settings import INGEST_TOKEN, bearer
 from drizzle_streams.local.redis import EmbeddedRedis
 from tests.loadgen.misbehaving_source import THROTTLE, MisbehavingSource
 from tests.loadgen.naive import Counts, naive_counts, write_rows
@@ -78,13 +78,18 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
         assert "Exit code" in capsys.readouterr().out
 
 
-def test_the_token_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
-    assert ingest_headers() == {}
-    monkeypatch.setenv(TOKEN_VARIABLE, "s3cret")
-    assert ingest_headers() == {"Authorization": "Bearer s3cret"}
+def test_a_token_comes_from_the_environment_or_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(INGEST_TOKEN, raising=False)
+    assert bearer(INGEST_TOKEN) == {}
+    (tmp_path / "token").write_text("from-file\n")
+    monkeypatch.setenv(f"{INGEST_TOKEN}_FILE", str(tmp_path / "token"))
+    assert bearer(INGEST_TOKEN) == {"Authorization": "Bearer from-file"}
+    monkeypatch.setenv(INGEST_TOKEN, "s3cret")
+    assert bearer(INGEST_TOKEN) == {"Authorization": "Bearer s3cret"}
     for bad in ("a b", "a\nb", "é"):
-        monkeypatch.setenv(TOKEN_VARIABLE, bad)
+        monkeypatch.setenv(INGEST_TOKEN, bad)
         assert main(["run", "--sources", "http://127.0.0.1:1"]) == 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -257,6 +258,31 @@ async def test_a_refusal_for_good_stops_with_its_reason(status: int) -> None:
         assert set_up.source.taken == [each.payload for each in BLOCKS[:2]]
         assert not set_up.link.offer(block(99))
         await asyncio.wait_for(set_up.link.room(block(99)), 5)  # nobody waits for room that never comes
+
+
+async def test_nothing_new_is_posted_while_a_refused_block_waits() -> None:
+    script = {0: Behaviour(429, {"Retry-After": "0.3"}, take=False)}
+    async with scene(script) as set_up:
+        began = time.monotonic()
+        running = asyncio.create_task(set_up.link.run())
+        assert set_up.link.offer(BLOCKS[0])
+        await until(lambda: set_up.link.delivery.throttled == 1)
+        for each in BLOCKS[1:3]:
+            assert set_up.link.offer(each)
+        assert set_up.link.delivery.posts == 1
+        set_up.link.no_more()
+        await asyncio.wait_for(running, 30)
+        assert time.monotonic() - began >= 0.3
+        assert_all_taken_in_order(set_up, BLOCKS[:3])
+
+
+async def test_a_source_that_takes_a_block_now_and_then_is_not_given_up() -> None:
+    def script(number: int) -> Behaviour | None:
+        return Behaviour(429, {"Retry-After": "0.2"}, take=False) if number % 2 else None
+
+    async with scene(script, Bounds(give_up_after_s=0.5)) as set_up:
+        await set_up.deliver(BLOCKS[:6])  # waits for a second in all
+        assert_all_taken_in_order(set_up, BLOCKS[:6])
 
 
 async def test_a_source_that_never_takes_anything_is_given_up() -> None:
