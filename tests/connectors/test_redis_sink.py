@@ -319,6 +319,15 @@ async def test_different_keys_never_share_a_name(server: EmbeddedRedis) -> None:
     await sink.close()
 
 
+async def test_a_key_may_be_a_word_that_the_sink_uses_itself(server: EmbeddedRedis) -> None:
+    words = ["window", "windows", "keys", "tokens"]
+    async with writer(server.url) as sink, reader(server) as client:
+        for batch, extra in enumerate([{}, {"window_start": [5] * 4}]):
+            await sink.write([(token(batch), pl.DataFrame({"key": words, "n": [1, 2, 3, 4], **extra}))])
+        assert await members(client, "p:keys") == {f"p:%{word}" for word in words}
+        assert await members(client, "p:window:5") == {f"p:%{word}:5" for word in words}
+
+
 async def test_integer_and_date_keys_have_plain_names(server: EmbeddedRedis) -> None:
     table = pl.DataFrame({"key": [7, None], "n": [1, 2]})
     times = pl.DataFrame({"key": [datetime.datetime(2024, 1, 1, 12, 30, tzinfo=datetime.UTC)], "n": [3]})

@@ -31,6 +31,9 @@ NEVER = Retry(NoBackoff(), 0)
 @pytest.mark.parametrize("policy", list(AppendFsync))
 async def test_every_acknowledged_write_survives_sigkill(tmp_path: Path, policy: AppendFsync) -> None:
     async with EmbeddedRedis(tmp_path, config=RedisConfig(policy)) as redis:
+        async with Redis.from_url(redis.url, decode_responses=True) as client:
+            config = await client.config_get("append*")
+            assert (config["appendonly"], config["appendfsync"]) == ("yes", policy.value)
         acknowledged = 0
         enough = asyncio.Event()
 

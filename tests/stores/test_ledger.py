@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -166,8 +166,14 @@ async def test_readers_never_see_half_a_write(storage: Storage) -> None:
 
 
 async def test_writes_take_effect_in_the_order_of_the_calls(ledger: Ledger) -> None:
-    await asyncio.gather(*(ledger.write(G1, {"last": b"%d" % i}, []) for i in range(40)))
-    assert await ledger.read() == {"last": b"39"}
+    """Large and small in turn, so that whatever could overtake would; and none is taken for a repetition."""
+    sizes = [300_000 if i % 4 == 0 else 1 for i in range(24)]
+    await asyncio.gather(
+        *(ledger.write(G1, {"last": b"%d" % i, f"n{i}": b"x" * size}, []) for i, size in enumerate(sizes))
+    )
+    found = await ledger.read()
+    assert found.pop("last") == b"23"
+    assert {name: len(value) for name, value in found.items()} == {f"n{i}": s for i, s in enumerate(sizes)}
 
 
 async def test_two_writers_of_one_generation_do_not_silence_each_other(storage: Storage) -> None:
@@ -222,23 +228,17 @@ async def test_the_lease_has_one_holder(storage: Storage) -> None:
 
 async def test_a_lease_runs_out_unless_it_is_renewed(ledger: Ledger) -> None:
     assert await ledger.acquire_lease("old", 1)
-    async with aclosing(_attempts()) as attempts:
-        async for _ in attempts:
-            if await ledger.acquire_lease("new", 60_000):
-                break
+    await eventually(lambda: ledger.acquire_lease("new", 60_000))
     assert not await ledger.renew_lease("old", 60_000)
     assert await ledger.renew_lease("new", 1)
-    async with aclosing(_attempts()) as attempts:
-        async for _ in attempts:
-            if not await ledger.renew_lease("new", 1):
-                break
+    await eventually(lambda: ledger.acquire_lease("old", 1))
+    await eventually(lambda: ledger.acquire_lease("new", 60_000))
 
 
-async def _attempts() -> AsyncGenerator[None]:
-    """Turns with a pause between them; the test fails after 5 s."""
+async def eventually(attempt: Callable[[], Awaitable[bool]]) -> None:
+    """Try until it succeeds; the test fails after 5 s."""
     async with asyncio.timeout(5):
-        while True:
-            yield
+        while not await attempt():  # noqa: ASYNC110 - a lease runs out without telling
             await asyncio.sleep(0.005)
 
 

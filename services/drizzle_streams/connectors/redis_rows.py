@@ -59,9 +59,11 @@ def _key_names(frame: pl.DataFrame, keys: Sequence[str]) -> list[str]:
 
 def _key_parts(column: pl.Series, *, first: bool) -> list[str]:
     """A key column's values, escaped so that different keys give different names."""
-    values: list[str | None] = _text(column)
-    if column.dtype.is_integer() and not column.null_count():
-        return values  # pyright: ignore[reportReturnType] - no nulls
+    values = _text(column)
+    if column.dtype != pl.Binary and not column.null_count():
+        every = "".join(values)  # one look at all of them: hardly any key needs escaping
+        if ":" not in every and "%" not in every and not (first and RESERVED_NAMES.intersection(values)):
+            return values
     return [_escaped(value, first=first) for value in values]
 
 
