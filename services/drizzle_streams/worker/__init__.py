@@ -1,1 +1,1 @@
-"""The worker service: wiring, executor, blocks, tables."""
+"""SERVICE: one worker process; the machine of `core.worker` decides, everything here carries out."""

@@ -1,0 +1,52 @@
+"""Which rows of a block a task takes: some upstream partitions, some key groups.
+
+Blocks are kept and sent as whole frames; what is cut away is cut as late as possible, in the
+thread that needs it, and not at all where the whole is wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+import polars as pl
+
+from drizzle_streams.engine.columns import PARTITION
+from drizzle_streams.engine.frames import Block, slice_block
+from drizzle_streams.model.ids import PartitionId
+from drizzle_streams.model.job import JobSpec, StageSpec, key_group_range
+
+Ranges = tuple[tuple[int, int], ...]
+"""Half-open ranges of key groups, ascending, neighbours joined."""
+
+RANGES_KEPT_MAX = 1_024
+"""Sets of partitions whose ranges are remembered."""
+
+
+def wanted_ranges(spec: JobSpec, stage: StageSpec, partitions: Iterable[PartitionId]) -> Ranges | None:
+    """The key groups of some partitions of a stage; None when they are all there are."""
+    return _ranges(tuple(partitions), stage.partitions, spec.key_groups)
+
+
+@lru_cache(RANGES_KEPT_MAX)
+def _ranges(partitions: tuple[PartitionId, ...], count: int, key_groups: int) -> Ranges | None:
+    joined: list[tuple[int, int]] = []
+    for partition in sorted(partitions):
+        first, end = key_group_range(partition, count, key_groups)
+        if joined and joined[-1][1] == first:
+            joined[-1] = (joined[-1][0], end)
+        elif end > first:
+            joined.append((first, end))
+    return None if joined == [(0, key_groups)] else tuple(joined)
+
+
+def cut(block: Block, partitions: frozenset[PartitionId], ranges: Ranges | None) -> Block:
+    """The rows from these upstream partitions, in these key groups (None: any), with their marks."""
+    sliced = block if ranges is None else slice_block(block, ranges)
+    if all(partition in partitions for partition, _ in sliced.marks):
+        return sliced
+    marks = tuple(mark for mark in sliced.marks if mark[0] in partitions)
+    if sliced.frame is None:
+        return Block(None, marks)
+    kept = sliced.frame.filter(pl.col(PARTITION).is_in(sorted(partitions)))
+    return Block(kept if kept.height else None, marks)
