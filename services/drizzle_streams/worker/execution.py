@@ -1,0 +1,135 @@
+"""One task, in its thread: cut the inputs, run the stage, prepare everything that leaves.
+
+A task is one call for all partitions of its cohort. Whatever takes time per batch is done here:
+decoding what came, encoding what goes to other workers, splitting rows by the sink's partitions.
+The event loop only files the result. What the user's code raises comes back as a value.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from drizzle_streams.engine.compaction import Compaction
+from drizzle_streams.engine.execute import Block, StageOutput, StageState, decode_block, encode_block
+from drizzle_streams.engine.failures import POLARS_ERRORS
+from drizzle_streams.engine.records import DeadLetter, InputEntry
+from drizzle_streams.engine.runs import Run
+from drizzle_streams.model.ids import BatchId, PartitionId
+from drizzle_streams.model.task import TaskError
+from drizzle_streams.worker.blocks import ShareKey
+from drizzle_streams.worker.bundles import pack_share
+from drizzle_streams.worker.cutting import Ranges, cut, wanted_ranges
+from drizzle_streams.worker.outputs import PartitionRows, split_rows
+from drizzle_streams.worker.programs import LoadedStage, failure
+
+LATE_ROWS_KEPT_MAX = 100
+"""Late groups per task that are kept with the dead letters; all of them are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockInput:
+    """A block as a task takes it: encoded or not, and what is taken of it (`cutting.cut`)."""
+
+    block: Block | bytes
+    partitions: frozenset[PartitionId]
+    ranges: Ranges | None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a task reads, but the state: `entries` for a stage that reads, `blocks` for one that merges.
+
+    `shares` names who is to be told of the result.
+    """
+
+    stage: LoadedStage
+    batch: BatchId
+    partitions: tuple[PartitionId, ...]
+    entries: Sequence[InputEntry] = ()
+    blocks: Sequence[BlockInput] = ()
+    shares: Sequence[ShareKey] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a task gives: the next version of the state, blocks and shares, rows by sink partition."""
+
+    state: StageState | None
+    output: StageOutput
+    shares: tuple[tuple[ShareKey, bytes], ...]
+    rows: tuple[PartitionRows, ...]
+    letters: tuple[DeadLetter, ...]
+    compaction: Compaction | None
+    seconds: float
+
+
+def execute(
+    work: Work,
+    state: StageState | None,
+    merged: tuple[Compaction, Run] | None = None,
+    *,
+    compact: bool = False,
+) -> Result | TaskError:
+    """Run a task on the cohort's state; what anything in it raises is the value of its failure.
+
+    `merged` is a background merge of state that has ended; `compact`: another one may begin.
+    """
+    started = time.perf_counter()
+    try:
+        if state is not None and merged is not None:
+            state = state.compacted(*merged)
+        after, output = _run(work, state)
+        shares = tuple((key, _share(work.stage, output.blocks, key)) for key in work.shares)
+        return Result(
+            state=after,
+            output=output,
+            shares=shares,
+            rows=_rows(work.stage, output),
+            letters=output.dead_letters + _late_letters(output.late),
+            compaction=after.compaction() if after is not None and compact else None,
+            seconds=time.perf_counter() - started,
+        )
+    except (Exception, *POLARS_ERRORS) as error:  # noqa: BLE001 - the user's expressions raise anything
+        return failure(error, work.stage.stage.stage, work.batch, work.partitions)
+
+
+def encode_share(
+    stage: LoadedStage, parts: Sequence[tuple[Block, frozenset[PartitionId]]], key: ShareKey
+) -> bytes:
+    """The share of `key` from held blocks and the partitions to take from each."""
+    ranges = wanted_ranges(stage.spec, stage.spec.stage(key.downstream), key.wanted)
+    return pack_share([encode_block(cut(block, partitions, ranges)) for block, partitions in parts])
+
+
+def _run(work: Work, state: StageState | None) -> tuple[StageState | None, StageOutput]:
+    executor = work.stage.executor
+    if state is None:
+        return None, executor.run_input(work.partitions, work.entries)
+    blocks = [cut(_decoded(one.block), one.partitions, one.ranges) for one in work.blocks]
+    return executor.run_blocks(state, work.batch, blocks)
+
+
+def _decoded(block: Block | bytes) -> Block:
+    return decode_block(block) if isinstance(block, bytes) else block
+
+
+def _share(stage: LoadedStage, block: Block | None, key: ShareKey) -> bytes:
+    return b"" if block is None else encode_share(stage, [(block, frozenset(key.partitions))], key)
+
+
+def _rows(stage: LoadedStage, output: StageOutput) -> tuple[PartitionRows, ...]:
+    if output.rows is None or stage.sink is None:
+        return ()
+    return split_rows(output.rows, stage.token_column, stage.stage.partitions, stage.spec.key_groups)
+
+
+def _late_letters(late: pl.DataFrame | None) -> tuple[DeadLetter, ...]:
+    """Late groups as dead letters: what came too late, as JSON; they have no one place in the stream."""
+    if late is None:
+        return ()
+    lines = late.head(LATE_ROWS_KEPT_MAX).write_ndjson().splitlines()
+    return tuple(DeadLetter(-1, -1, "late: its window was closed", line.encode()) for line in lines)
