@@ -1,0 +1,171 @@
+"""Snapshots of a cohort: what changed since the last one, stored beside the batches.
+
+State is an immutable value, so a snapshot is taken by keeping a reference; encoding and storing
+happen in the background, one snapshot of a cohort at a time, in order. Rules:
+
+- A snapshot is a chain of parts: a full one, then what changed. The chain is continued only on
+  top of a part that this cohort stored in the same generation. A new coordinator may have removed
+  what no ledger names, so after a new generation the first snapshot is full.
+- A chain is cut off after `CHAIN_PARTS_MAX` parts, or when its changes outweigh its base.
+- What comes while `WAITING_MAX` wait fails, and the next one is tried: a slow store makes
+  checkpoints rarer, never batches slower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from drizzle_streams.core.actions import OpenCohort
+from drizzle_streams.engine.state import StageState, empty_state
+from drizzle_streams.errors import BackPressureError, explain
+from drizzle_streams.model.ids import BatchId, CohortId, Generation, JobId, PartitionId, StageId, WorkerId
+from drizzle_streams.model.snapshot import SnapshotPart, SnapshotRef
+from drizzle_streams.stores.base import SnapshotStore
+from drizzle_streams.worker.programs import LoadedStage
+from drizzle_streams.worker.threads import Threads
+
+CHAIN_PARTS_MAX = 32
+"""Parts of one snapshot, beyond which the next one is full."""
+WAITING_MAX = 2
+"""Snapshots of one cohort under way or waiting; a further one fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A snapshot that is durable: where its parts lie, and since when they are a chain."""
+
+    batch: BatchId
+    generation: Generation
+    base_bytes: int
+    parts: tuple[SnapshotPart, ...]
+
+    @property
+    def delta_bytes(self) -> int:
+        """Bytes of what was appended to the base."""
+        return sum(part.bytes for part in self.parts) - self.base_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotNames:
+    """What the names of a cohort's parts are made of."""
+
+    stage: StageId
+    worker: WorkerId
+    cohort: CohortId
+
+    def of(self, batch: BatchId, generation: Generation, number: int) -> str:
+        """A name that no other part of the job ever has."""
+        return f"{self.stage}/{batch}/{generation}/{self.worker}/{self.cohort}/{number}"
+
+
+class SnapshotLine:
+    """The snapshots of one cohort, in order. `last` is the one that the next may be built on."""
+
+    def __init__(self, run: JobId, names: SnapshotNames, store: SnapshotStore, threads: Threads) -> None:
+        self.last: Stored | None = None
+        self.waiting = 0
+        self._run = run
+        self._names = names
+        self._store = store
+        self._threads = threads
+        self._epoch = 0
+
+    def restart(self) -> None:
+        """What is under way describes another state than the cohort's: the next snapshot is full."""
+        self.last = None
+        self._epoch += 1
+
+    def admit(self) -> None:
+        """Take a place in the line; raises `BackPressureError` when there is none."""
+        if self.waiting >= WAITING_MAX:
+            raise BackPressureError(
+                explain(
+                    "snapshots under way",
+                    wanted=f"at most {WAITING_MAX} of a cohort",
+                    found="one more",
+                    remedy="The store is slow: take checkpoints less often.",
+                )
+            )
+        self.waiting += 1
+
+    async def take(self, state: StageState, generation: Generation) -> tuple[SnapshotRef, int]:
+        """Store the state, as changes if that is possible; also how many bytes were written.
+
+        After `admit`, one at a time. Raises `StoreError` and its kinds.
+        """
+        epoch = self._epoch
+        try:
+            base = self._base(state, generation)
+            full, data = await self._threads.background(state.snapshot_since, base and base.batch)
+            named = [
+                (self._names.of(BatchId(state.version), generation, number), part)
+                for number, part in enumerate(data)
+            ]
+            parts = await self._store.put(self._run, generation, named)
+        finally:
+            self.waiting -= 1
+        written = sum(part.bytes for part in parts)
+        if full or base is None:
+            stored = Stored(BatchId(state.version), generation, written, parts)
+        else:
+            stored = Stored(BatchId(state.version), generation, base.base_bytes, base.parts + parts)
+        if epoch == self._epoch:
+            self.last = stored
+        partitions = tuple(PartitionId(partition) for partition in state.partitions)
+        ref = SnapshotRef(self._names.stage, partitions, stored.batch, stored.parts)
+        return ref, written
+
+    def _base(self, state: StageState, generation: Generation) -> Stored | None:
+        last = self.last
+        if last is None or last.generation != generation or last.batch > state.version:
+            return None
+        if len(last.parts) >= CHAIN_PARTS_MAX or last.delta_bytes > last.base_bytes:
+            return None
+        return last
+
+
+async def restored(
+    action: OpenCohort, stage: LoadedStage, store: SnapshotStore, threads: Threads
+) -> StageState:
+    """The state that a cohort opens with; partitions without a snapshot start empty.
+
+    Raises `CorruptError` for snapshots that are not whole or of another batch, and `StoreError`.
+    """
+    shares = _shares(action)
+    parts = await store.get([part for ref, _ in shares for part in ref.parts])
+    return await threads.background(_restore, action, stage, shares, parts)
+
+
+def _shares(action: OpenCohort) -> list[tuple[SnapshotRef, tuple[PartitionId, ...]]]:
+    """Which partitions come from which snapshot; each from the first that holds it."""
+    left = set(action.partitions)
+    shares: list[tuple[SnapshotRef, tuple[PartitionId, ...]]] = []
+    for ref in action.snapshots:
+        taken = tuple(sorted(left.intersection(ref.partitions)))
+        if taken and ref.stage == action.stage:
+            shares.append((ref, taken))
+            left -= set(taken)
+    return shares
+
+
+def _restore(
+    action: OpenCohort,
+    stage: LoadedStage,
+    shares: Sequence[tuple[SnapshotRef, tuple[PartitionId, ...]]],
+    data: Sequence[bytes],
+) -> StageState:
+    found = {partition for _, partitions in shares for partition in partitions}
+    fresh = [partition for partition in action.partitions if partition not in found]
+    states: list[StageState] = []
+    position = 0
+    for ref, partitions in shares:
+        own = data[position : position + len(ref.parts)]
+        position += len(ref.parts)
+        states.append(stage.executor.restore(partitions, action.batch, own))
+    if fresh or not states:
+        states.append(empty_state(stage.executor.layout, fresh, action.batch))
+    state = states[0]
+    for other in states[1:]:
+        state = state.merge(other)
+    return state
