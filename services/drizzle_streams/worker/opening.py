@@ -1,0 +1,70 @@
+"""Cohorts come, give up partitions and become one: each in the order of the cohort's own work."""
+
+from __future__ import annotations
+
+import asyncio
+
+from drizzle_streams.core import actions as act
+from drizzle_streams.core import events as ev
+from drizzle_streams.errors import DrizzleError
+from drizzle_streams.worker.cohorts import Cohort
+from drizzle_streams.worker.jobs import JobRun
+from drizzle_streams.worker.programs import failure
+from drizzle_streams.worker.snapshots import restored
+
+
+def open_cohort(job: JobRun, action: act.OpenCohort) -> None:
+    """Restore state; ends in CohortOpened or CohortFailed."""
+    cohort = job.new_cohort(action.stage, action.cohort)
+    cohort.chain.add(lambda: _open(job, cohort, action))
+
+
+def keep_partitions(job: JobRun, action: act.KeepPartitions) -> None:
+    """Give up partitions; none left closes the cohort. What runs already runs with the old ones."""
+    cohort = job.cohorts.get(action.cohort)
+    if cohort is None:
+        return  # a stage that reads has no state, and may not have run a task here yet
+    if action.partitions:
+        cohort.chain.add(lambda: _keep(job, cohort, action))
+    else:
+        del job.cohorts[action.cohort]
+
+
+def merge_cohorts(job: JobRun, action: act.MergeCohorts) -> None:
+    """Make one cohort of two that stand at the same batch."""
+    other = job.cohorts.pop(action.other, None)
+    cohort = job.cohorts.get(action.cohort)
+    if cohort is not None and other is not None:
+        other_ended = other.chain.ended()
+        cohort.chain.add(lambda: _merge(job, cohort, other, other_ended))
+
+
+async def _open(job: JobRun, cohort: Cohort, action: act.OpenCohort) -> None:
+    await job.load_ended.wait()
+    if job.forgotten:
+        return
+    error = job.load_error
+    if error is None:
+        stage = job.stages[action.stage]
+        try:
+            cohort.state = await restored(action, stage, job.bench.snapshots, job.bench.threads)
+        except DrizzleError as reason:
+            error = failure(reason, action.stage, action.batch, action.partitions)
+    if error is None:
+        job.post(ev.CohortOpened(action.job, action.stage, action.cohort))
+        return
+    job.cohorts.pop(action.cohort, None)
+    job.post(ev.CohortFailed(action.job, action.stage, action.cohort, error))
+
+
+async def _keep(job: JobRun, cohort: Cohort, action: act.KeepPartitions) -> None:
+    if cohort.state is not None:
+        cohort.state = await job.bench.threads.task(cohort.state.keep, action.partitions)
+
+
+async def _merge(job: JobRun, cohort: Cohort, other: Cohort, other_ended: asyncio.Event) -> None:
+    await other_ended.wait()
+    cohort.outputs.update(other.outputs)
+    if cohort.state is not None and other.state is not None:
+        cohort.state = await job.bench.threads.task(cohort.state.merge, other.state)
+        cohort.line.restart()

@@ -1,0 +1,158 @@
+"""What the worker machine starts, done: one dispatcher, each action in the module of its purpose.
+
+The performer runs on the event loop and never blocks it; it gives work to chains, threads and
+fetches, and files what rides in with messages. Nothing is decided here (law 1), only refused:
+a payload that the machine would not take (unknown job, older generation, no such stage) is not
+kept, so that what is left behind by an old generation can never stand in for the new one's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from drizzle_streams.core import actions as act
+from drizzle_streams.errors import CorruptError
+from drizzle_streams.model.ids import JobId, NodeId
+from drizzle_streams.protocol.messages import BlocksReady, Message, Offer
+from drizzle_streams.worker.bench import Bench
+from drizzle_streams.worker.blocks import share_key
+from drizzle_streams.worker.bundles import unpack_share
+from drizzle_streams.worker.counters import Refusal
+from drizzle_streams.worker.fetching import Fetching
+from drizzle_streams.worker.fragments import input_of
+from drizzle_streams.worker.jobs import JobRun
+from drizzle_streams.worker.loading import load_program
+from drizzle_streams.worker.opening import keep_partitions, merge_cohorts, open_cohort
+from drizzle_streams.worker.storing import take_snapshot, write_output
+from drizzle_streams.worker.tasks import run_task
+
+INLINE_BLOCK_BYTES_MAX = 64 * 1024
+"""A share up to this rides in its notification; a longer one is pulled."""
+
+
+class WorkerPerformer:
+    """Implements `runtime.driver.Performer` for one life of a worker."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.jobs: dict[JobId, JobRun] = {}
+        self.fetching = Fetching(bench)
+        self._does: Mapping[type[Any], Callable[[Any], None]] = {
+            act.LoadProgram: self._load,
+            act.OpenCohort: self._of_job(open_cohort),
+            act.KeepPartitions: self._of_job(keep_partitions),
+            act.MergeCohorts: self._of_job(merge_cohorts),
+            act.RunTask: self._run,
+            act.WriteOutput: self._of_job(write_output),
+            act.TakeSnapshot: self._of_job(take_snapshot),
+            act.FetchBlocks: self._of_job(self.fetching.blocks),
+            act.FetchInput: self._fetch_input,
+            act.ReleaseFragments: self._release,
+            act.DropBlocks: self._drop,
+            act.ForgetJob: self._forget,
+            act.Rejoin: self._rejoin,
+        }
+
+    def perform(self, action: act.Start) -> None:
+        """Start an action of a worker; nothing is awaited."""
+        self._does[type(action)](action)
+
+    def attach(self, to: NodeId, message: Message) -> bytes | None:  # noqa: ARG002 - a share names its reader
+        """The share that a notification of one batch announces, if it lies ready and is short."""
+        if not isinstance(message, BlocksReady) or message.first != message.last:
+            return None
+        blocks, place = self.bench.blocks, (message.job, message.stage, message.first)
+        size = blocks.share_bytes(*place, share_key(message))
+        if size is None or size > INLINE_BLOCK_BYTES_MAX:
+            return None
+        return blocks.take_share(*place, share_key(message))
+
+    def absorb(self, sender: NodeId, message: Message, payload: bytes) -> bool:
+        """Keep what rode in: blocks or records. False, counted, if it is not usable."""
+        refusal = self._refusal(sender, message)
+        if refusal is None:
+            try:
+                self._keep(message, payload)
+            except CorruptError:
+                refusal = Refusal.GARBAGE
+        if refusal is None:
+            return True
+        self.bench.counters.payloads_refused[refusal] += 1
+        return False
+
+    async def close(self) -> None:
+        """The life ends: nothing new begins, sinks are closed."""
+        self.bench.threads.close()
+        for job in self.jobs.values():
+            await job.close()
+
+    # --- payloads -------------------------------------------------------------------------
+
+    def _refusal(self, sender: NodeId, message: Message) -> Refusal | None:
+        """Why a payload is not kept, by the machine's own rules for the message; None if it is."""
+        if isinstance(message, Offer):
+            by, stage, below = message.source, message.stage, message.stage
+        elif isinstance(message, BlocksReady) and message.first == message.last:
+            by, stage, below = message.worker, message.stage, message.downstream
+        else:
+            return Refusal.GARBAGE
+        job = self.jobs.get(message.job)
+        if job is None or message.generation < self.bench.generation(message.job):
+            return Refusal.GENERATION
+        if by != sender or not all(0 <= number < len(job.spec.stages) for number in (stage, below)):
+            return Refusal.GARBAGE
+        return Refusal.FULL if self.bench.full else None
+
+    def _keep(self, message: Message, payload: bytes) -> None:
+        if isinstance(message, Offer):
+            partitions = tuple(bound.partition for bound in message.bounds)
+            place = (message.job, message.stage, act.INPUT, message.batch, NodeId(message.source))
+            fragment = act.Fragment(*place, partitions, partitions)
+            self.bench.fragments.put_input(fragment, input_of(message.bounds, payload))
+        elif isinstance(message, BlocksReady):
+            place = (message.job, message.downstream, message.stage, message.first, NodeId(message.worker))
+            fragment = act.Fragment(*place, message.partitions, message.wanted)
+            self.bench.fragments.put_blocks(fragment, unpack_share(payload))
+
+    # --- actions --------------------------------------------------------------------------
+
+    def _of_job(self, operation: Callable[[JobRun, Any], None]) -> Callable[[Any], None]:
+        """An operation on the run that the action names; on none if the machine has forgotten it."""
+
+        def do(action: Any) -> None:
+            job = self.jobs.get(action.job)
+            if job is not None:
+                operation(job, action)
+
+        return do
+
+    def _load(self, action: act.LoadProgram) -> None:
+        job = self.jobs[action.spec.job] = JobRun(action.spec, self.bench)
+        self.bench.tell("JobAssigned", f"run {action.spec.run}", action.spec.job)
+        self.bench.tasks.start(load_program(job), f"loading {action.spec.run}")
+
+    def _run(self, action: act.RunTask) -> None:
+        run_task(self.jobs[action.key.job], action)
+
+    def _fetch_input(self, action: act.FetchInput) -> None:
+        self.fetching.input(self.jobs[action.fragment.job], action)
+
+    def _release(self, action: act.ReleaseFragments) -> None:
+        self.bench.fragments.release(action.job, action.downstream, action.through)
+
+    def _drop(self, action: act.DropBlocks) -> None:
+        self.bench.blocks.drop(action.job, action.through)
+
+    def _forget(self, action: act.ForgetJob) -> None:
+        self.bench.tell("JobForgotten", action.reason, action.job)
+        self.bench.fragments.forget(action.job)
+        self.bench.blocks.forget(action.job)
+        self.bench.metrics.forget_job(action.job)
+        job = self.jobs.pop(action.job, None)
+        if job is not None:
+            job.forget()
+
+    def _rejoin(self, action: act.Rejoin) -> None:
+        self.bench.tell("LifeEnded", action.reason)
+        self.bench.rejoin(action.reason)
