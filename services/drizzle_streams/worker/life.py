@@ -1,0 +1,123 @@
+"""One life of a worker: a name, a machine, everything it works with; from joining to its end.
+
+A life ends when the service is asked to stop, when something fails that may not fail, or when
+the coordinator has declared the worker lost. Then nothing of this life may stand in for the next
+one's, so all of it goes: its stores, its links, its name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+from dataclasses import replace
+
+from prometheus_client import CollectorRegistry
+
+from drizzle_streams.config import WorkerServiceSettings
+from drizzle_streams.core.node import Node
+from drizzle_streams.core.worker import Worker, WorkerSettings
+from drizzle_streams.model.ids import COORDINATOR, NodeId, WorkerId
+from drizzle_streams.runtime.clock import Clock
+from drizzle_streams.runtime.driver import Driver
+from drizzle_streams.runtime.supervisor import Supervisor
+from drizzle_streams.stores.base import SnapshotStore
+from drizzle_streams.telemetry.metrics import WorkerMetrics
+from drizzle_streams.transport.http import HttpTransport
+from drizzle_streams.transport.http_server import HttpServer, ServerLimits
+from drizzle_streams.transport.tasks import OwnedTasks
+from drizzle_streams.worker.bench import Bench
+from drizzle_streams.worker.deadletters import CommandLink, DeadLetters
+from drizzle_streams.worker.performer import WorkerPerformer
+from drizzle_streams.worker.serving import BLOCKS_PATH, Serving
+from drizzle_streams.worker.threads import Threads
+from drizzle_streams.worker.watching import Watching
+
+log = logging.getLogger("drizzle.worker")
+
+BODY_BYTES_MAX = 64 * 1024
+"""Nothing is posted to a worker; frames and fetches have bounds of their own."""
+
+
+class Life:
+    """Make it, `run` it once. `port` is where to listen: a next life is found where this one was."""
+
+    def __init__(
+        self,
+        settings: WorkerServiceSettings,
+        worker: WorkerId,
+        port: int,
+        clock: Clock,
+        snapshots: SnapshotStore,
+        link: CommandLink,
+    ) -> None:
+        self.worker = worker
+        self.started = asyncio.Event()
+        """Set once it listens and its machine runs."""
+        self._coordinator = settings.coordinator
+        self._ended = asyncio.Event()
+        self._reason: str | None = None
+        self._tasks = Supervisor()
+        self.server = HttpServer(
+            settings.host,
+            port,
+            settings.token,
+            advertise_host=settings.advertise_host or None,
+            limits=ServerLimits(body_bytes_max=BODY_BYTES_MAX),
+        )
+        self.transport = HttpTransport(NodeId(worker), self.server, settings.token)
+        self.role = Worker(WorkerSettings(worker, "", settings.slots))
+        registry = CollectorRegistry()
+        self.bench = Bench(
+            role=self.role,
+            clock=clock,
+            transport=self.transport,
+            tasks=OwnedTasks(self._tasks.fail),
+            threads=Threads(settings.slots),
+            snapshots=snapshots,
+            letters=DeadLetters(link, settings.namespace),
+            metrics=WorkerMetrics(registry),
+            coordinator=settings.coordinator,
+            redis_url=settings.redis_url,
+            held_bytes_max=settings.blocks_bytes_max,
+            rejoin=self._rejoin,
+        )
+        self.performer = WorkerPerformer(self.bench)
+        node = Node(NodeId(worker), int(clock.now() * 1000), self.role)
+        self.driver = Driver(node, clock, self.transport, self.performer)
+        self.bench.post, self.bench.addresses = self.driver.post, self.driver.addresses
+        self.watching = Watching(registry, node, self.performer, self.driver)
+        self.watching.add_doors(self.server)
+        self.transport.serve(BLOCKS_PATH, Serving(self.bench, self.performer.jobs).fetch)
+        self.transport.on_failure = self._tasks.fail
+
+    async def run(self, stop: asyncio.Event) -> str | None:
+        """Live until `stop` is set (None), or until declared lost (the reason); raises what ended it else."""
+        async with AsyncExitStack() as closing, self._tasks as tasks:
+            await self.transport.start()
+            closing.push_async_callback(self._close)
+            self.role.settings = replace(self.role.settings, address=self.server.address)
+            self.driver.addresses[COORDINATOR] = self._coordinator
+            tasks.start(self.bench.letters.run(), "dead letters")
+            tasks.start(self.watching.lag.run(), "loop lag")
+            tasks.start(self._end_with(stop), "stop")
+            tasks.start(self.driver.run(), "driver")
+            self.started.set()
+            log.info("joining", extra={"worker": self.worker, "address": self.server.address})
+            await tasks.until(self._ended)
+            await self.bench.letters.flush()
+        return self._reason
+
+    def _rejoin(self, reason: str) -> None:
+        self._reason = reason
+        self._ended.set()
+
+    async def _end_with(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._ended.set()
+
+    async def _close(self) -> None:
+        """After the driver: nothing is decided any more, so nothing that ends is told."""
+        await self.performer.close()
+        await self.bench.tasks.close()
+        await self.transport.close()

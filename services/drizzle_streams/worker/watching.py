@@ -1,0 +1,135 @@
+"""What a worker shows of itself: what is read when somebody asks, and the doors for asking."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry
+
+from drizzle_streams.core.node import Node
+from drizzle_streams.model.ids import JobId, StageId
+from drizzle_streams.runtime.driver import Driver
+from drizzle_streams.telemetry.exposition import health_route, metrics_route, ready_route, story_route
+from drizzle_streams.telemetry.families import Readings
+from drizzle_streams.telemetry.lag import LoopLag
+from drizzle_streams.telemetry.metrics import RuntimeMetrics
+from drizzle_streams.transport.http_server import HttpServer
+from drizzle_streams.worker.counters import Refusal
+from drizzle_streams.worker.performer import WorkerPerformer
+
+
+class Watching:
+    """The readings of one life of a worker; `lag` needs an owner."""
+
+    def __init__(
+        self, registry: CollectorRegistry, node: Node, performer: WorkerPerformer, driver: Driver
+    ) -> None:
+        self._registry = registry
+        self._performer = performer
+        self._driver = driver
+        self._runtime = RuntimeMetrics(
+            registry,
+            service="worker",
+            node=performer.bench.role.settings.worker,
+            version=version("drizzle-streams"),
+        )
+        self.lag = LoopLag(self._runtime.loop_lag_seconds.observe)
+        self._runtime.read_loop(lambda: self.lag.worst)
+        self._runtime.read_transport(performer.bench.transport)
+        self._read_messages(node)
+        self._read_stores(Readings(registry))
+
+    def _read_messages(self, node: Node) -> None:
+        bench, fetching, driver = self._performer.bench, self._performer.fetching, self._driver
+        self._runtime.read_messages(
+            lambda: driver.messages_sent,
+            lambda: driver.messages_received,
+            lambda: {
+                "undecodable": driver.frames_refused,
+                "queue_full": driver.frames_dropped,
+                "generation": bench.role.refused,
+            },
+            lambda: node.outbox.resent,
+        )
+        self._runtime.read_queues(
+            lambda: {"fetches": fetching.waiting, "dead_letters": bench.letters.waiting}
+        )
+
+    def add_doors(self, server: HttpServer) -> None:
+        """Before the server starts. Health, readiness and metrics are public."""
+        story = self._performer.bench.story
+        server.add_routes([story_route(lambda: (asdict(line) for line in story.lines))])
+        public = [
+            health_route(self.lag),
+            ready_route(self._not_ready),
+            metrics_route(self._registry, self._refresh),
+        ]
+        server.add_routes(public, public=True)
+
+    def _not_ready(self) -> str | None:
+        if self._performer.bench.role.rejoining:
+            return "declared lost; joining again under a new name"
+        if not self._driver.messages_received.get("Welcome"):
+            return "the coordinator has not welcomed this worker yet"
+        return None
+
+    def _read_stores(self, readings: Readings) -> None:
+        bench = self._performer.bench
+        metrics, counters = bench.metrics, bench.counters
+        metrics.read_blocks(lambda: bench.blocks.blocks, lambda: bench.blocks.bytes)
+        metrics.read_tasks(self._tasks_waiting)
+        add = readings.add
+        add("drizzle_fragments_held", "Fragments held for tasks here", lambda: bench.fragments.fragments)
+        add("drizzle_fragments_held_bytes", "Bytes of the fragments held", lambda: bench.fragments.bytes)
+        add(
+            "drizzle_payloads_refused_total",
+            "Payloads in messages that were not kept, by reason",
+            lambda: _by_reason(counters.payloads_refused),
+            "reason",
+        )
+        add(
+            "drizzle_block_fetches_refused_total",
+            "Fetches of blocks that were answered with an error, by reason",
+            lambda: _by_reason(counters.fetches_refused),
+            "reason",
+        )
+        add("drizzle_fetches_failed_total", "Fetches that brought nothing", lambda: counters.fetches_failed)
+        add("drizzle_tasks_failed_total", "Tasks that failed their job", lambda: counters.tasks_failed)
+        add("drizzle_snapshots_failed_total", "Snapshots not stored", lambda: counters.snapshots_failed)
+        add(
+            "drizzle_dead_letters_dropped_total",
+            "Dead letters that were counted and not kept",
+            lambda: bench.letters.dropped,
+        )
+
+    def _tasks_waiting(self) -> Mapping[str, float]:
+        """Launched tasks that do not run: for want of blocks (or input), or of a slot."""
+        waiting = ready = 0
+        for job in self._performer.bench.role.jobs.values():
+            ready += len(job.ready())
+            waiting += sum(
+                cohort.open and not cohort.running and cohort.next <= job.launched[cohort.stage]
+                for cohort in job.cohorts.values()
+            )
+        return {"blocks": max(0, waiting - ready), "slot": ready}
+
+    def _refresh(self) -> None:
+        """State sizes: summed over cohorts, only when somebody looks."""
+        sizes: dict[tuple[JobId, StageId], tuple[int, int]] = {}
+        for job in self._performer.jobs.values():
+            for cohort in job.cohorts.values():
+                if cohort.state is not None:
+                    key = (job.spec.job, cohort.stage)
+                    keys, held = sizes.get(key, (0, 0))
+                    sizes[key] = (keys + cohort.state.keys, held + cohort.state.size_bytes)
+        metrics = self._performer.bench.metrics
+        for (name, stage), (keys, held) in sizes.items():
+            metrics.state_keys.of(name, stage).set(keys)
+            metrics.state_bytes.of(name, stage).set(held)
+
+
+def _by_reason(counted: Counter[Refusal]) -> Mapping[str, float]:
+    return {str(reason): count for reason, count in counted.items()}
