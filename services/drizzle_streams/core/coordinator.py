@@ -133,7 +133,7 @@ class Coordinator:
                 self._source_joined(message, now, out)
             case msg.Heartbeat(node=node, busy=busy):
                 if not self.membership.renew(node, busy, now):
-                    out.send_once(sender, msg.Refused(self.generation, "not a member"))
+                    self._answer_stranger(sender, out)
             case msg.PeerSuspected(node=node, peer=peer):
                 self._suspect(peer, node, now)
             case _:
@@ -163,6 +163,17 @@ class Coordinator:
             case _:
                 return
         job.advance(now, out)
+
+    def _answer_stranger(self, sender: NodeId, out: Effects) -> None:
+        """A node that is no member speaks as if it were one.
+
+        Either we are new: then any word of ours shows it our new life, and it says hello with all
+        that it holds. Or its lease ended: a worker was refused before it got here, and a source,
+        which never loses its log, is asked to say hello again.
+        """
+        out.send_once(sender, msg.Peers(()))
+        if self.membership.was_source(sender):
+            out.send_once(sender, msg.Refused(self.generation, "its lease ended"))
 
     def _worker_joined(self, hello: msg.WorkerHello, now: float, out: Effects) -> None:
         node = NodeId(hello.worker)

@@ -35,10 +35,13 @@ class Membership:
         self.lease_s = lease_s
         self.members: dict[NodeId, Member] = {}
         self._lost: dict[NodeId, None] = {}
+        self._known_sources: set[NodeId] = set()
 
     def join(self, node: NodeId, address: str, *, is_worker: bool, size: int, now: float) -> bool:
         """A node said hello; True if it was no member or answers elsewhere now."""
         known = self.members.get(node)
+        if not is_worker:
+            self._known_sources.add(node)
         self.members[node] = Member(node, address, is_worker, size, now + self.lease_s)
         return known is None or known.address != address
 
@@ -81,6 +84,10 @@ class Membership:
     def is_lost(self, node: NodeId) -> bool:
         """Whether that worker was declared lost."""
         return node in self._lost
+
+    def was_source(self, node: NodeId) -> bool:
+        """Whether that node has been a member, as a source, in this life of ours."""
+        return node in self._known_sources
 
     def workers(self) -> list[Member]:
         """Living workers in a stable order."""
