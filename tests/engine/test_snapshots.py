@@ -15,7 +15,7 @@ from tests.engine.generated import batches
 from tests.engine.test_state import small_runs
 from tests.engine.world import Batch, Event, Player, aggregation
 
-few = settings(max_examples=15)
+few = settings(max_examples=10)
 
 SPECS = pytest.mark.parametrize(
     "changes", [{}, {"emit": "close"}, {"window": None}], ids=["update", "close", "running"]

@@ -24,7 +24,7 @@ SPECS: dict[str, dict[str, Any]] = {
     "counting": {"aggregates": (Aggregate("n", AggregateKind.COUNT),)},
 }
 # Each example runs a dozen batches through both stages; times six specs.
-few = settings(max_examples=15)
+few = settings(max_examples=10)
 
 specs = pytest.mark.parametrize("changes", SPECS.values(), ids=SPECS.keys())
 

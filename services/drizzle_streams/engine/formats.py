@@ -65,7 +65,7 @@ def record_bytes(entry: InputEntry, numbers: Sequence[int]) -> list[bytes]:
         lines = split_lines(entry.payload)
     elif entry.format == "arrow":
         frame = pl.read_ipc_stream(entry.payload)
-        return [frame.slice(number, 1).write_ndjson().strip().encode() for number in numbers]
+        return [json.dumps(frame.row(number, named=True), default=repr).encode() for number in numbers]
     else:
         lines = [json.dumps(record, default=repr).encode() for record in _unpack(entry.payload)[0]]
     return [lines[number] for number in numbers]
