@@ -233,8 +233,10 @@ class InstantWorker:
                 self.post(ev.CohortOpened(action.job, action.stage, action.cohort))
             case act.KeepPartitions():
                 self.cohorts[action.cohort] = action.partitions
+            case act.MergeCohorts() if action.cohort not in self.cohorts:
+                pass  # of a stage without state, which opens none
             case act.MergeCohorts():
-                self.cohorts[action.cohort] += self.cohorts.pop(action.other)
+                self.cohorts[action.cohort] += self.cohorts.pop(action.other, ())
             case act.RunTask(key=key):
                 self.post(ev.TaskFinished(key))
             case act.WriteOutput():

@@ -1,0 +1,191 @@
+"""The source as a process: logs on a disk, doors for records and for workers, one machine.
+
+The order of a start: make the directory ours, recover logs and bounds, listen, and tell the
+machine what was sealed before it says its first word. Records are taken as soon as it listens;
+it is ready when the coordinator has welcomed it.
+
+    run_service(lambda stop: run_source(settings, stop))
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from drizzle_streams.config import SourceServiceSettings
+from drizzle_streams.core.node import Node
+from drizzle_streams.core.source import Source, SourceSettings
+from drizzle_streams.core.story import Story
+from drizzle_streams.model.ids import COORDINATOR, NodeId, SourceId
+from drizzle_streams.runtime.clock import ClusterClock
+from drizzle_streams.runtime.driver import Driver
+from drizzle_streams.runtime.supervisor import Supervisor
+from drizzle_streams.source import identity
+from drizzle_streams.source.durability import Durability
+from drizzle_streams.source.ingest import Ingest
+from drizzle_streams.source.log import LogSettings
+from drizzle_streams.source.performer import SourcePerformer
+from drizzle_streams.source.runs import Reading, Runs
+from drizzle_streams.source.serving import Serving
+from drizzle_streams.source.streams import Streams
+from drizzle_streams.source.watch import Watch
+from drizzle_streams.telemetry.exposition import health_route, metrics_route, ready_route, story_route
+from drizzle_streams.telemetry.lag import LoopLag
+from drizzle_streams.telemetry.metrics import RuntimeMetrics, SourceMetrics
+from drizzle_streams.transport.http import HttpTransport
+from drizzle_streams.transport.http_server import HttpServer
+
+log = logging.getLogger("drizzle.source")
+
+
+async def run_source(settings: SourceServiceSettings, stop: asyncio.Event | None = None) -> None:
+    """Serve until `stop` is set. Raises `ConfigError` when it cannot start, `StoreError` at its end."""
+    await SourceService(settings).run(stop or asyncio.Event())
+
+
+@dataclass(frozen=True, slots=True)
+class _Disk:
+    """What was found on the disk, open."""
+
+    streams: Streams
+    runs: Runs
+    recovered: list[Reading]
+
+
+class SourceService:
+    """One life of a source."""
+
+    def __init__(self, settings: SourceServiceSettings) -> None:
+        self.settings = settings
+        self.started = asyncio.Event()
+        """Set once it listens and its machine runs."""
+        self.story = Story()
+        self._clock = ClusterClock()
+        self._registry = CollectorRegistry()
+        self._runtime = RuntimeMetrics(
+            self._registry, service="source", node=settings.name, version=version("drizzle-streams")
+        )
+        self._server = HttpServer(
+            settings.host, settings.port, settings.token, advertise_host=settings.advertise_host or None
+        )
+        self._transport = HttpTransport(NodeId(settings.name), self._server, settings.token)
+        self._role: Source | None = None
+        self._node: Node | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it answers, once started."""
+        return self._server.address
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Live until `stop` is set; raises what it could not live with."""
+        async with AsyncExitStack() as closing, Supervisor() as tasks:
+            disk = await self._open_disk(closing, tasks.fail)
+            watch, lag = self._add_doors(disk)
+            performer = SourcePerformer(
+                disk.runs, tell=self._tell, on_sealed=watch.sealed, on_failure=tasks.fail
+            )
+            self._transport.on_failure = tasks.fail
+            closing.push_async_callback(performer.close)
+            closing.push_async_callback(self._transport.close)
+            await self._transport.start()
+            driver = self._begin(disk.recovered, performer)  # before any frame can have come in
+            performer.post = driver.post
+            self._measure(driver, performer, lag)
+            tasks.start(lag.run(), "loop lag")
+            tasks.start(driver.run(), "driver")
+            self.started.set()
+            log.info("serving", extra={"address": self.address, "partitions": self.settings.partitions})
+            await tasks.until(stop)
+
+    async def _open_disk(self, closing: AsyncExitStack, fail: Callable[[BaseException], None]) -> _Disk:
+        settings = self.settings
+        streams = await Streams.open(
+            settings.data_dir,
+            LogSettings(
+                partitions=settings.partitions,
+                durability=Durability(settings.durability),
+                budget_bytes=settings.log_budget_bytes,
+                segment_bytes=settings.log_segment_bytes,
+                cache_bytes=settings.log_cache_bytes,
+            ),
+            on_appended=_unwatched,
+            on_failure=fail,
+        )
+        closing.push_async_callback(streams.close)
+        await asyncio.to_thread(identity.claim, settings.data_dir, settings.name)
+        identity.check_partitions(streams, settings.partitions)
+        runs = Runs(streams)
+        closing.push_async_callback(runs.close)
+        return _Disk(streams, runs, await runs.recover())
+
+    def _begin(self, recovered: list[Reading], performer: SourcePerformer) -> Driver:
+        """The machine with what was sealed before, and its driver."""
+        now = self._clock.now()
+        settings = SourceSettings(SourceId(self.settings.name), self.address, self.settings.partitions)
+        self._role = Source(settings)
+        for reading in recovered:
+            key, bounds = reading.key, reading.bounds.bounds
+            self._role.recover(key.job, key.born, key.stage, bounds, now)
+            text = f"{key.name}: batches {bounds[0].batch} to {bounds[-1].batch}"
+            self._tell("RunRecovered", text, key.job)
+        self._node = Node(NodeId(self.settings.name), int(now * 1000), self._role)
+        driver = Driver(self._node, self._clock, self._transport, performer)
+        driver.addresses[COORDINATOR] = self.settings.coordinator
+        return driver
+
+    def _add_doors(self, disk: _Disk) -> tuple[Watch, LoopLag]:
+        tokens = dict(self.settings.ingest_tokens)
+        ingest = Ingest(disk.streams, tokens=tokens)
+        watch = Watch(SourceMetrics(self._registry), disk.streams, disk.runs, ingest)
+        lag = LoopLag(self._runtime.loop_lag_seconds.observe)
+        add = self._server.add_routes
+        posts = [web.RouteDef(r.method, r.path, watch.around(r.handler), r.kwargs) for r in ingest.routes()]
+        add(posts, auth=ingest.auth if tokens else None)
+        add(Serving(disk.streams).routes())
+        add([story_route(lambda: (asdict(line) for line in self.story.lines))])
+        add(
+            [
+                health_route(lag),
+                ready_route(self._unready),
+                metrics_route(self._registry, watch.refresh),
+            ],
+            public=True,
+        )
+        return watch, lag
+
+    def _measure(self, driver: Driver, performer: SourcePerformer, lag: LoopLag) -> None:
+        node, runtime = self._node, self._runtime
+        assert node is not None
+        runtime.read_loop(lambda: lag.worst)
+        runtime.read_messages(
+            lambda: driver.messages_sent,
+            lambda: driver.messages_received,
+            lambda: {
+                "undecodable": driver.frames_refused,
+                "queue_full": driver.frames_dropped,
+                "stale": self._role.refused if self._role else 0,
+            },
+            lambda: node.outbox.resent,
+        )
+        runtime.read_transport(self._transport)
+        runtime.read_queues(lambda: {"disk_work": performer.waiting})
+
+    def _unready(self) -> str | None:
+        if self._role is None or not self._role.welcomed:
+            return f"the coordinator at {self.settings.coordinator} has not welcomed it yet"
+        return None
+
+    def _tell(self, kind: str, text: str, job: str) -> None:
+        self.story.tell(self._clock.now(), kind, text, job)
+
+
+def _unwatched(stream: str, partition: int, end: int) -> None:
+    """Batches are sealed by the clock, not by what comes in."""
