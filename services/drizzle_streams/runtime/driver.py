@@ -80,6 +80,7 @@ class Driver:
         self._frames = 0
         self._wake = asyncio.Event()
         transport.on_frame = self.take_frame
+        transport.on_introduced = self.addresses.__setitem__
         transport.on_unreachable = lambda node: self.post(PeerUnreachable(node))
 
     def post(self, event: Event) -> None:

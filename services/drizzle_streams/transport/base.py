@@ -32,6 +32,7 @@ Address = str
 
 FrameHandler = Callable[[NodeId, bytes], None]
 UnreachableHandler = Callable[[NodeId], None]
+IntroducedHandler = Callable[[NodeId, Address], None]
 FailureHandler = Callable[[BaseException], None]
 FetchHandler = Callable[[Mapping[str, str]], Awaitable[bytes]]
 """Answers a fetch. Raises `NotFoundError` or `BackPressureError` to say no."""
@@ -141,6 +142,10 @@ def unwatched(node: NodeId) -> None:
     """`on_unreachable` until a runtime sets it: who only fetches need not care."""
 
 
+def unnoticed(node: NodeId, address: Address) -> None:
+    """`on_introduced` until a runtime sets it: who only answers fetches need not care."""
+
+
 def fail_loudly(error: BaseException) -> None:
     """`on_failure` until a runtime sets it."""
     raise error
@@ -157,6 +162,9 @@ class Transport(Protocol):
     on_unreachable: UnreachableHandler
     """Called once for each failed dial and each time a peer's last connection
     broke; not for connections closed from this side."""
+    on_introduced: IntroducedHandler
+    """Called with (node, address) when a peer has dialled us: where it can be answered, before
+    its first frame. A service that restarted knows nobody else's address yet."""
     on_failure: FailureHandler
     """Called when the transport itself failed: the service must stop."""
 

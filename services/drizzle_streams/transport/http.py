@@ -29,11 +29,13 @@ from drizzle_streams.transport.base import (
     FailureHandler,
     FetchHandler,
     FrameHandler,
+    IntroducedHandler,
     LinkCounters,
     LinkLimits,
     RefuseReason,
     UnreachableHandler,
     fail_loudly,
+    unnoticed,
     unwatched,
     unwired,
 )
@@ -77,6 +79,7 @@ class HttpTransport:
         self.node = node
         self.on_frame: FrameHandler = unwired
         self.on_unreachable: UnreachableHandler = unwatched
+        self.on_introduced: IntroducedHandler = unnoticed
         self.on_failure: FailureHandler = fail_loudly
         self._server = server
         self._limits = limits or LinkLimits()
@@ -205,7 +208,7 @@ class HttpTransport:
 
     async def _read(self, peer: Peer, link: Link) -> None:
         try:
-            await link.receive(self.on_frame)
+            await link.receive(self._frame)
         finally:
             peer.detach(link)
 
@@ -229,6 +232,7 @@ class HttpTransport:
         link = Link(socket, node, self._limits, self.counters)
         peer = self._peer(node, address)
         peer.attach(link, accepted=True)
+        self.on_introduced(node, address)
         try:
             await self._read(peer, link)
         except Exception as error:  # noqa: BLE001 - this task is aiohttp's: only `on_failure` reaches the service
@@ -267,7 +271,10 @@ class HttpTransport:
             )
         return NodeId(node), address
 
-    # The callbacks are attributes that a runtime may set after a peer was made.
+    # The callbacks are attributes that a runtime may set after a link was made.
+
+    def _frame(self, sender: NodeId, frame: bytes) -> None:
+        self.on_frame(sender, frame)
 
     def _failed(self, error: BaseException) -> None:
         self.on_failure(error)

@@ -22,12 +22,14 @@ from drizzle_streams.transport.base import (
     FailureHandler,
     FetchHandler,
     FrameHandler,
+    IntroducedHandler,
     LinkCounters,
     LinkLimits,
     NotFoundError,
     RefuseReason,
     UnreachableHandler,
     fail_loudly,
+    unnoticed,
     unwatched,
     unwired,
 )
@@ -101,6 +103,7 @@ class MemoryTransport:
         self.node = node
         self.on_frame: FrameHandler = unwired
         self.on_unreachable: UnreachableHandler = unwatched
+        self.on_introduced: IntroducedHandler = unnoticed
         self.on_failure: FailureHandler = fail_loudly
         self.counters = LinkCounters()
         self._network = network
@@ -211,6 +214,7 @@ class MemoryTransport:
             self.counters.refused[RefuseReason.PEERS_MAX] += 1
             raise UnreachableError(f"{self._address} has {len(self._peers)} peers already")
         self._link(self._peer(other.wire), other)
+        self.on_introduced(*other.wire)
 
     def arrive(self, sender: Wire, message: bytes) -> None:
         """A message from a linked peer."""
