@@ -31,7 +31,7 @@ def python(
     """Run the interpreter in a folder, the cluster's address in its environment."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("DRIZZLE_")}
     path = os.pathsep.join([str(ROOT / "services"), os.environ.get("PYTHONPATH", "")])
-    address = {"DRIZZLE_CLUSTER": cluster.address} if cluster else {}
+    address = {"DRIZZLE_CLUSTER": cluster.address, "DRIZZLE_TOKEN": "secret"} if cluster else {}
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,
@@ -144,6 +144,20 @@ def test_a_script_that_submits_does_it_once(tmp_path: Path) -> None:
     cluster, found = run(tmp_path, JOB + "    print(job.submit())\n")
     assert (found.returncode, found.stdout) == (0, "clicks\n"), found.stderr
     assert cluster.jobs == ["clicks"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        JOB + "    import os\n    if os.fork():\n        os.wait()\n        sys.exit(0)\n",
+        "    import builtins\n    builtins.__IPYTHON__ = True\n" + JOB,
+    ],
+    ids=["a forked child", "a notebook"],
+)
+def test_forked_children_and_notebooks_submit_nothing(tmp_path: Path, text: str) -> None:
+    cluster, found = run(tmp_path, text)
+    assert found.returncode == 0, found.stderr
+    assert cluster.posts == []
 
 
 def test_the_environment_may_forbid_it(tmp_path: Path) -> None:

@@ -172,6 +172,31 @@ def test_event_time_may_be_computed() -> None:
     assert result.rows.rows() == [(0, 10_000, "/", 3)]
 
 
+def test_event_time_may_be_a_datetime() -> None:
+    for dtype in (pl.Datetime("us"), pl.Datetime("ms", "UTC")):
+        stream = dz.stream("s", schema={"page": pl.String, "at": dtype}, event_time="at")
+        counts = stream.window(dz.tumbling("1h")).group_by("page").agg(n=dz.count())
+        times = ["2024-02-29T12:00:00", "2024-02-29T12:59:59.999", "2024-02-29T13:00:00"]
+        zone = "Z" if dtype.time_zone else ""
+        rows = run(counts, [[{"page": "/", "at": time + zone}] for time in times]).rows
+        assert rows.select("window_start", "n").rows() == [(1_709_208_000_000, 2), (1_709_211_600_000, 1)]
+
+
+def test_keys_may_be_computed() -> None:
+    stream = clicks(event_time=None).group_by("page", (c("amount") // 10).alias("tens")).agg(n=dz.count())
+    assert run(stream, [at(1_000, 9_000, 11_000)]).rows.rows() == [("/", 0, 2), ("/", 1, 1)]
+
+
+def test_results_go_through_steps_like_records() -> None:
+    table = dz.table(pl.DataFrame({"page": ["/", "/a"], "topic": ["home", "a"]}))
+    stream = counted().filter(c("n") > 1).join(table, on="page").with_columns(double=c("n") * 2)
+    result = run(
+        stream.select("window_start", "page", "topic", "double"), [at(1, 2), at(3), at(4, page="/a")]
+    )
+    assert result.rows.rows() == [(0, "/", "home", 6)]
+    assert [batch.rows.height for batch in result.batches] == [1, 1, 0]
+
+
 MEASURES: dict[str, tuple[pl.DataType, Callable[[str], Any]]] = {
     f"{measure.__name__} of {dtype}": (dtype, measure)
     for measure, dtypes in {

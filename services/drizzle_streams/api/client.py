@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -20,24 +23,63 @@ from drizzle_streams.protocol.jobfile import JOB_MEDIA_TYPE
 if TYPE_CHECKING:
     from http.client import HTTPConnection
 
-DEFAULT_CLUSTER: Final = "http://127.0.0.1:7070"
-"""Where `drizzle up` puts the coordinator."""
+NOTE: Final = Path(".drizzle/cluster.json")
+"""What `drizzle up` leaves in the folder it runs in: {"cluster": address, "token": token}."""
 TIMEOUT_S: Final = 30.0
 """For connecting and for each wait for bytes: a job may carry tables of many megabytes."""
 ANSWER_BYTES_MAX: Final = 64 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A coordinator's address, and what opens its door."""
+
+    cluster: str
+    token: str = field(repr=False)
+
+
 def submit(job: bytes, *, cluster: str | None = None, token: str | None = None) -> str:
-    """Post a job and return its id. `cluster` and `token` fall back to DRIZZLE_CLUSTER and DRIZZLE_TOKEN.
+    """Post a job and return its id; `destination` says where to.
 
     Raises `ConfigError` for an address that is none or a token that is refused, `UnreachableError` when
     nobody answers, `BuildError` when the coordinator refuses the job, `DrizzleError` for any other answer.
     """
-    address = cluster or _environment("DRIZZLE_CLUSTER") or DEFAULT_CLUSTER
-    status, body = _post(address, job, token or _environment("DRIZZLE_TOKEN"))
+    to = destination(cluster, token)
+    status, body = _post(to, job)
     if status == 201:
-        return _job_id(body, address)
-    raise _refusal(status, body, address)
+        return _job_id(body, to.cluster)
+    raise _refusal(status, body, to.cluster)
+
+
+def destination(cluster: str | None, token: str | None) -> Destination:
+    """Which cluster is meant: what is given, else the environment's, else what `drizzle up` started here.
+
+    Raises `ConfigError` when there is none, or none with a token.
+    """
+    address = cluster or _environment("DRIZZLE_CLUSTER")
+    secret = token or _token()
+    note = _note()
+    if not secret and note is not None and address in ("", note.cluster):
+        return note
+    if not address or not secret:
+        found = (
+            "no token for " + address if address else "no DRIZZLE_CLUSTER and none that runs in this folder"
+        )
+        raise ConfigError(
+            explain(
+                "cluster",
+                wanted="an address and a token, or a cluster that `drizzle up` started in this folder",
+                found=found,
+                remedy="Run `drizzle up` in this folder, or set DRIZZLE_CLUSTER and DRIZZLE_TOKEN.",
+            )
+        )
+    if not re.fullmatch(r"[!-~]+", secret):
+        remedy = "Check how DRIZZLE_TOKEN or its file was written."
+        wanted = "printable ASCII without spaces"
+        raise ConfigError(
+            explain("the cluster's token", wanted=wanted, found="something else", remedy=remedy)
+        )
+    return Destination(address, secret)
 
 
 def submits_scripts() -> bool:
@@ -45,11 +87,11 @@ def submits_scripts() -> bool:
     return not _environment("DRIZZLE_NO_SUBMIT")
 
 
-def _post(address: str, job: bytes, token: str) -> tuple[int, bytes]:
+def _post(to: Destination, job: bytes) -> tuple[int, bytes]:
     from http.client import HTTPException  # noqa: PLC0415 - costs more than the rest of a job file's imports
 
-    connection, path = _connection(address)
-    headers = {"Content-Type": JOB_MEDIA_TYPE} | ({"Authorization": f"Bearer {token}"} if token else {})
+    connection, path = _connection(to.cluster)
+    headers = {"Content-Type": JOB_MEDIA_TYPE, "Authorization": f"Bearer {to.token}"}
     try:
         connection.request("POST", f"{path}/jobs", body=job, headers=headers)
         answer = connection.getresponse()
@@ -57,7 +99,7 @@ def _post(address: str, job: bytes, token: str) -> tuple[int, bytes]:
     except (OSError, HTTPException) as error:
         raise UnreachableError(
             explain(
-                f"cluster {address}",
+                f"cluster {to.cluster}",
                 wanted=f"a coordinator that answers within {TIMEOUT_S:g} s",
                 found=str(error) or type(error).__name__,
                 remedy="Start one with `drizzle up`, or set DRIZZLE_CLUSTER to its address.",
@@ -137,6 +179,36 @@ def _words(body: bytes) -> str | dict[str, str]:
     except (ValueError, KeyError, TypeError, IndexError):
         text = body.decode("utf-8", errors="replace")
         return " ".join(text.split())[:500] or "no reason given"
+
+
+def _note() -> Destination | None:
+    """The cluster that `drizzle up` started in this folder, if it runs."""
+    try:
+        note = json.loads(NOTE.read_text(encoding="utf-8"))
+        return Destination(str(note["cluster"]), str(note["token"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        remedy = "Remove it, and start the cluster again."
+        raise ConfigError(
+            explain(str(NOTE), wanted="the note of `drizzle up`", found=repr(error), remedy=remedy)
+        ) from error
+
+
+def _token() -> str:
+    """The token of the environment, or of the file it names, as container secrets are."""
+    file = _environment("DRIZZLE_TOKEN_FILE")
+    if _environment("DRIZZLE_TOKEN") or not file:
+        return _environment("DRIZZLE_TOKEN")
+    try:
+        return Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        remedy = "Name the file that holds the token, or set DRIZZLE_TOKEN itself."
+        raise ConfigError(
+            explain(
+                "DRIZZLE_TOKEN_FILE", wanted="a readable text file", found=f"{file} ({error})", remedy=remedy
+            )
+        ) from error
 
 
 def _environment(name: str) -> str:

@@ -71,7 +71,7 @@ def output(plan: Plan, sink: object, thing: str) -> Output:
 
 
 class Job:
-    """A job: what it computes, where that goes, how it runs. Immutable; made by `.to(...).job(...)`."""
+    """A job: what it computes, where that goes, how it runs. Made by `.to(...).job(...)`, never changed."""
 
     __slots__ = ("_plan", "_settings", "_sink", "_taken")
 
@@ -127,8 +127,9 @@ class Job:
     def submit(self, cluster: str | None = None, *, token: str | None = None) -> str:
         """Post the job to a cluster and return its id there; it then runs until it is stopped.
 
-        `cluster` is the coordinator's URL, else the environment's DRIZZLE_CLUSTER, else the local default;
-        `token` the cluster's token, else DRIZZLE_TOKEN. Raises `DrizzleError` when it was not taken.
+        `cluster` is the coordinator's URL, else DRIZZLE_CLUSTER of the environment, else the cluster that
+        `drizzle up` started in this folder; `token` the cluster's token, else DRIZZLE_TOKEN, else that
+        cluster's. Raises `DrizzleError` when the job was not taken.
 
         A script need not call it: when a file is run as `python job.py` and ends without an error, the jobs
         in its global names that nothing was done with are submitted. Not so in an interactive session, in an

@@ -9,12 +9,14 @@ leaves a note to look again at the interpreter's exit. Rules, so that nobody is 
 - only jobs in the script's global names that nothing else was done with: a script that calls
   `job.submit()` or `dz.testing.run(job, ...)` itself has decided for itself;
 - never with DRIZZLE_NO_SUBMIT set;
+- only in the script's own process: a forked child that comes to its end submits nothing;
 - it says what it did, one line per job; a failure is one line on stderr and exit code 2.
 """
 
 from __future__ import annotations
 
 import atexit
+import builtins
 import dis
 import os
 import sys
@@ -56,6 +58,7 @@ class _Script:
         self.frame = frame
         self.jobs: list[Submittable] = []
         self._callbacks = 0
+        self._process = os.getpid()
 
     def add(self, job: Submittable) -> None:
         """Note a job; `finish` becomes the newest of the callbacks, which run newest first."""
@@ -66,7 +69,7 @@ class _Script:
 
     def finish(self) -> None:
         """Submit what is left to submit; a failure ends the process with `EXIT_FAILED`."""
-        if not _ran_to_its_end(self.frame):
+        if os.getpid() != self._process or not _ran_to_its_end(self.frame):
             return
         globals_now = list(self.frame.f_globals.values())
         left = [job for job in self.jobs if not job.taken and any(job is value for value in globals_now)]
@@ -111,7 +114,7 @@ def watch(job: Submittable) -> None:
 
 def _is_script(main: dict[str, object]) -> bool:
     file = main.get("__file__")
-    interactive = sys.flags.interactive or hasattr(sys, "ps1")
+    interactive = sys.flags.interactive or hasattr(sys, "ps1") or hasattr(builtins, "__IPYTHON__")
     return isinstance(file, str) and Path(file).is_file() and not interactive
 
 
