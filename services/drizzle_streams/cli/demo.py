@@ -7,6 +7,7 @@ import asyncio
 import json
 import signal
 import tempfile
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,12 +47,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--group-size", type=int, default=20, help="batches per group (default: 20)")
     parser.add_argument("--seed", type=int, default=0, help="seed of all events (default: 0)")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON; - is standard output")
+    parser.add_argument(
+        "--dir", type=Path, help="keep state and logs in this directory (default: a temporary one, removed)"
+    )
     parser.epilog = _EPILOG
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run it and report; 0 only if exact."""
-    with tempfile.TemporaryDirectory(prefix="drizzle-demo-") as directory:
+    with _directory(arguments.dir) as directory:
         report = asyncio.run(_demo(arguments, Path(directory)))
     if report is None:
         return 130
@@ -60,6 +64,14 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.json:
         Path(arguments.json).write_text(json.dumps(report, indent=2) + "\n")
     return 0 if report["exact"] else 1
+
+
+def _directory(kept: Path | None) -> AbstractContextManager[str]:
+    """A temporary directory, removed at the end however the end comes; or the one that was named."""
+    if kept is None:
+        return tempfile.TemporaryDirectory(prefix="drizzle-demo-")
+    kept.mkdir(parents=True, exist_ok=True)
+    return nullcontext(str(kept.resolve()))
 
 
 async def _demo(arguments: argparse.Namespace, directory: Path) -> dict[str, Any] | None:
