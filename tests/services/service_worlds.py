@@ -148,19 +148,20 @@ async def ask(
     url: str,
     *,
     token: str | None = TOKEN,
-    body: bytes | io.BytesIO | None = None,
+    body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
     """One request with its own connection."""
     sent = dict(headers or {}) | ({"Authorization": header(token)} if token else {})
+    data = None if body is None else io.BytesIO(body)  # aiohttp warns of large bytes
     async with (
         aiohttp.ClientSession() as session,
-        session.request(method, url, data=body, headers=sent) as got,
+        session.request(method, url, data=data, headers=sent) as got,
     ):
         return Answer(got.status, await got.read(), dict(got.headers))
 
 
-async def submit(address: str, data: bytes | io.BytesIO, token: str | None = TOKEN) -> Answer:
+async def submit(address: str, data: bytes, token: str | None = TOKEN) -> Answer:
     return await ask(
         "POST", f"{address}/jobs", token=token, body=data, headers={"Content-Type": JOB_MEDIA_TYPE}
     )

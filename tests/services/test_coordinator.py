@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 from contextlib import AsyncExitStack
 
@@ -173,6 +172,7 @@ async def test_a_coordinator_that_restarts_goes_on_from_the_ledger(ledger, snaps
             after = await job_becomes(at, done(before["batches_done"] + 50), "goes on")
             assert after["generation"] > before["generation"]
             assert after["run"] == before["run"]
+            assert after["placement"] == before["placement"], "living workers keep what they hold"
             program = await ask("GET", f"{at}/jobs/sums/program")
             assert program.body == job_file(program=b"kept")
     finally:
@@ -313,7 +313,7 @@ async def test_other_types_and_oversized_bodies_are_refused(coordinator):
     at = coordinator.address
     answer = await ask("POST", f"{at}/jobs", body=job_file(), headers={"Content-Type": "application/json"})
     assert answer.status == 415
-    answer = await submit(at, io.BytesIO(bytes(JOB_BYTES_MAX + 1)))
+    answer = await submit(at, bytes(JOB_BYTES_MAX + 1))
     assert answer.status == 413
 
 
