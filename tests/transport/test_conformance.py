@@ -277,17 +277,23 @@ async def test_a_frame_the_service_rejects_ends_the_connection(world: World) -> 
     assert b.failures == []
 
 
-async def test_a_failing_service_is_told_and_not_hidden(world: World) -> None:
+@pytest.mark.parametrize("dialler_fails", [True, False])
+async def test_a_failing_service_is_told_and_not_hidden(world: World, dialler_fails: bool) -> None:
     a, b = await pair(world)
+    a.send(b, b"hello")
+    await b.received(1)
+    failing, other = (a, b) if dialler_fails else (b, a)
     fault = RuntimeError("a bug of the service")
 
     def fail(sender: NodeId, frame: bytes) -> None:
         raise fault
 
-    b.transport.on_frame = fail
-    a.send(b, b"x")
-    await until(lambda: bool(b.failures), "b is told")
-    assert b.failures == [fault]
+    failing.transport.on_frame = fail
+    other.send(failing, b"x")
+    await until(lambda: bool(failing.failures), "the service is told")
+    assert failing.failures == [fault]
+    await until(lambda: bool(other.unreachable), "the link is gone")
+    assert other.failures == []
 
 
 # Fetches

@@ -51,6 +51,13 @@ def test_any_bytes_are_frames_or_a_protocol_error(message: bytes) -> None:
     assert all(frames)
 
 
+def test_a_message_of_too_many_frames_is_garbage() -> None:
+    frame = b"\x01\x00\x00\x00x"
+    assert unpack(frame * LIMITS.message_frames_max, LIMITS) == [b"x"] * LIMITS.message_frames_max
+    with pytest.raises(ProtocolError, match="5 bytes after 7 frames"):
+        unpack(frame * (LIMITS.message_frames_max + 1), LIMITS)
+
+
 def test_dropping_forgets_and_counts() -> None:
     counters = LinkCounters()
     outbound = Outbound(LIMITS, counters)

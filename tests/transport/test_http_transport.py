@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
 import aiohttp
 import pytest
@@ -19,6 +20,7 @@ from drizzle_streams.errors import ProtocolError, UnreachableError
 from drizzle_streams.model.ids import NodeId
 from drizzle_streams.transport.base import DropReason, LinkLimits, RefuseReason
 from drizzle_streams.transport.http import ADDRESS_HEADER, LINK_PATH, NODE_HEADER, TO_HEADER, HttpTransport
+from drizzle_streams.transport.http_link import DialledSocket
 from drizzle_streams.transport.http_server import HttpServer
 from tests.transport.transport_worlds import TOKEN, WAIT_S, HttpWorld, Node, introduction, join, packed, until
 
@@ -37,43 +39,57 @@ class Statue:
 
     def __init__(self) -> None:
         self.id = NodeId("statue")
-        self._writers: list[asyncio.StreamWriter] = []
-        self._server: asyncio.Server | None = None
         self.address = ""
         self.upgrade = b""
+        self._transports: list[asyncio.Transport] = []
+        self._server: asyncio.Server | None = None
+        self._stopped = False
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._freeze, "127.0.0.1", 0, limit=1)
-        self.address = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        door = socket.socket()
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        door.bind(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{door.getsockname()[1]}"
+        self._server = await asyncio.get_running_loop().create_server(lambda: Frozen(self), sock=door)
 
-    async def _freeze(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.append(writer)
-        sock = writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        lines = []
-        while (line := (await self._line(reader))) != b"\r\n":
-            lines.append(line)
-        self.upgrade = b"".join(lines)
-        key = next(line for line in lines if line.lower().startswith(b"sec-websocket-key")).split()[1]
-        accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
-        writer.write(
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
-        )
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
-
-    async def _line(self, reader: asyncio.StreamReader) -> bytes:
-        line = b""
-        while not line.endswith(b"\r\n"):
-            line += await reader.readexactly(1)
-        return line
+    def connected(self, transport: asyncio.Transport) -> None:
+        self._transports.append(transport)
+        if self._stopped:
+            transport.abort()
 
     async def stop(self) -> None:
-        assert self._server is not None
-        self._server.close()
-        for writer in self._writers:
-            writer.transport.abort()
-        await self._server.wait_closed()
+        self._stopped = True
+        if self._server is not None:
+            self._server.close()
+        for transport in self._transports:
+            transport.abort()
+        await asyncio.sleep(0.01)
+
+
+class Frozen(asyncio.Protocol):
+    """Answers the upgrade and stops reading."""
+
+    def __init__(self, statue: Statue) -> None:
+        self._statue = statue
+        self._request = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._statue.connected(self._transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._request += data
+        if b"\r\n\r\n" not in self._request:
+            return
+        self._statue.upgrade = self._request
+        lines = self._request.split(b"\r\n")
+        keys = [line.split()[1] for line in lines if line.lower().startswith(b"sec-websocket-key")]
+        answer = hashlib.sha1(b"".join(keys) + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
+        self._transport.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + base64.b64encode(answer) + b"\r\n\r\n"
+        )
+        self._transport.pause_reading()
 
 
 @pytest.fixture
@@ -117,6 +133,26 @@ async def test_a_close_towards_a_frozen_host_is_bounded(world: HttpWorld, statue
     # Three bounded steps (write, close, cut); the bound is far below the heartbeat, which would also end it.
     assert time.monotonic() - began < 3.0
     assert a.unreachable == []
+
+
+async def test_a_close_leaves_nothing_in_the_buffers_of_a_frozen_host(
+    world: HttpWorld, statue: Statue
+) -> None:
+    a = await join(world, "a", limits=LinkLimits(close_timeout_s=0.1))
+    assert isinstance(a.transport, HttpTransport)
+    a.transport.send(statue.id, statue.address, b"hello")
+    await until(lambda: a.transport.counters.frames_sent == 1, "a has a link")
+    (peer,) = a.transport._peers.values()
+    assert peer.link is not None
+    assert isinstance(peer.link._socket, DialledSocket)
+    wire = peer.link._socket._writer.transport
+    while wire.get_write_buffer_size() == 0:
+        a.transport.send(statue.id, statue.address, bytes(4096))
+        await asyncio.sleep(0)
+    await a.transport.close()
+    # A close in good order would wait for ever to have the rest read.
+    assert wire.is_closing()
+    await until(lambda: wire.get_write_buffer_size() == 0, "the rest is thrown away")
 
 
 async def test_links_ask_for_no_compression_and_say_who_they_are(world: HttpWorld, statue: Statue) -> None:

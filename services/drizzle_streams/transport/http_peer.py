@@ -111,25 +111,21 @@ class Peer:
                 await self._back_off()
 
     async def flush(self) -> None:
-        """Write what waits, if somebody listens, in bounded time. Then `run` may be cancelled."""
+        """Let `run` finish what it writes, in bounded time. Then it may be cancelled."""
         self._closing = True
         self._wake.set()
-        work = asyncio.ensure_future(self._flushed())
-        _, waiting = await asyncio.wait({work}, timeout=self._limits.close_timeout_s)
-        if waiting:
+        try:
+            async with asyncio.timeout(self._limits.close_timeout_s):
+                await self._not_writing.wait()
+        except TimeoutError:
             for link in self._links():
                 link.cut()  # A write must not be cancelled, see `Link.write`.
-        await work
+            await self._not_writing.wait()
 
     async def retire(self) -> None:
         """Close the connections. After `run` has ended."""
         self.outbound.drop(DropReason.CLOSED)
         await asyncio.gather(*(link.retire("service stops") for link in self._links()))
-
-    async def _flushed(self) -> None:
-        await self._not_writing.wait()
-        if self.link is not None:
-            await self._write(self.link)
 
     def _links(self) -> list[Link]:
         return [link for link in (self._dialled, self._accepted) if link is not None]
