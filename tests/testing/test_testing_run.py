@@ -310,7 +310,7 @@ def test_a_crash_of_stages_in_a_row_changes_nothing() -> None:
     batches: list[Any] = [at(500 * step, 500 * step + 7, page=f"/{step % 3}") for step in range(20)]
     clean = run(second, batches)
     assert clean.rows.height > 3
-    for place, lost in itertools.product((4, 5, 11, 20), (None, 0, 1)):
+    for place, lost in itertools.product((5, 20), (None, 1)):
         crashed = run(second, [*batches[:place], crash(lost), *batches[place:]], snapshot_every=4)
         assert crashed.rows.equals(clean.rows)
         assert crashed.late_records == clean.late_records
