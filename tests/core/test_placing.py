@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,6 +69,6 @@ def test_key_group_ranges_cover_everything_once(partitions: int, key_groups: int
     ranges = [key_group_range(p, partitions, key_groups) for p in range(partitions)]
     assert ranges[0][0] == 0
     assert ranges[-1][1] == key_groups
-    assert all(left[1] == right[0] for left, right in zip(ranges, ranges[1:], strict=False))
+    assert all(left[1] == right[0] for left, right in pairwise(ranges))
     sizes = [end - first for first, end in ranges]
     assert max(sizes) - min(sizes) <= 1

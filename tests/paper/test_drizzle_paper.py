@@ -26,7 +26,7 @@ class Wire:
     def __init__(self, world: World) -> None:
         self.said: list[tuple[str, str, object]] = []
         self._send = world.network_send
-        world.network_send = self._count  # type: ignore[method-assign]
+        world.network_send = self._count
 
     def _count(self, life: Life, to: str, envelope: Envelope) -> None:
         self.said += [(life.id, to, item.message) for item in envelope.items]

@@ -31,7 +31,7 @@ def values(kind: typing.Any) -> st.SearchStrategy:
         kind = kind.__supertype__
     if kind in SCALARS:
         return SCALARS[kind]
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         return st.builds(kind, **{f.name: values(hints[f.name]) for f in fields(kind)})
     if isinstance(kind, type) and issubclass(kind, Enum):
