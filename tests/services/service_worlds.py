@@ -28,6 +28,7 @@ from drizzle_streams.core.worker import Worker, WorkerSettings
 from drizzle_streams.model.bounds import Bounds
 from drizzle_streams.model.ids import (
     COORDINATOR,
+    BatchId,
     JobId,
     NodeId,
     Offset,
@@ -246,7 +247,7 @@ class InstantWorker:
                 ref = SnapshotRef(action.stage, tuple(sorted(self.cohorts[action.cohort])), action.batch, ())
                 self.post(ev.SnapshotTaken(action.job, action.stage, action.cohort, ref))
             case act.FetchBlocks(first=first, last=last):
-                batches = tuple((batch, 0.0) for batch in range(first, last + 1))
+                batches = tuple((BatchId(batch), 0.0) for batch in range(first, last + 1))
                 self.post(ev.BlocksFetched(action, batches))
             case act.FetchInput():
                 self.post(ev.InputFetched(action))

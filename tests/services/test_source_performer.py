@@ -22,6 +22,7 @@ from drizzle_streams.model.ids import (
     SourceId,
     StageId,
     StreamId,
+    WorkerId,
 )
 from drizzle_streams.protocol.messages import Offer, Taken
 from drizzle_streams.source.chains import WAITING_MAX, Chains
@@ -186,7 +187,7 @@ async def test_records_of_a_small_batch_ride_along_in_the_order_of_the_bounds(di
     assert [entry.partition for entry in decode_entries(one)] == [1]
     assert attach(NodeId("worker"), offer(7, bounds((7, 1, 5, 5)))) == b""
     assert attach(NodeId("worker"), offer(7, bounds((7, 1, 5, 6)))) is None
-    taken = Taken(JOB, Generation(3), "worker", STAGE, MINE, BatchId(0))
+    taken = Taken(JOB, Generation(3), WorkerId("worker"), STAGE, MINE, BatchId(0))
     assert attach(NodeId("worker"), taken) is None
 
 

@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 
 from aiohttp import web
@@ -69,15 +69,13 @@ class SourceService:
         self.story = Story()
         self._clock = ClusterClock()
         self._registry = CollectorRegistry()
-        self._runtime = RuntimeMetrics(
-            self._registry, service="source", node=settings.name, version=version("drizzle-streams")
-        )
         self._server = HttpServer(
             settings.host, settings.port, settings.token, advertise_host=settings.advertise_host or None
         )
-        self._transport = HttpTransport(NodeId(settings.name), self._server, settings.token)
-        self._role: Source | None = None
-        self._node: Node | None = None
+        node = NodeId(settings.name)
+        self._transport = HttpTransport(node, self._server, settings.token)
+        self._role = Source(SourceSettings(SourceId(node), "", settings.partitions))
+        self._node = Node(node, int(self._clock.now() * 1000), self._role)
 
     @property
     def address(self) -> str:
@@ -88,17 +86,22 @@ class SourceService:
         """Live until `stop` is set; raises what it could not live with."""
         async with AsyncExitStack() as closing, Supervisor() as tasks:
             disk = await self._open_disk(closing, tasks.fail)
-            watch, lag = self._add_doors(disk)
+            self._recover(disk.recovered)
+            ingest = Ingest(disk.streams, tokens=dict(self.settings.ingest_tokens))
+            watch = Watch(SourceMetrics(self._registry), disk.streams, disk.runs, ingest)
             performer = SourcePerformer(
                 disk.runs, tell=self._tell, on_sealed=watch.sealed, on_failure=tasks.fail
             )
+            driver = Driver(self._node, self._clock, self._transport, performer)
+            performer.post = driver.post
+            driver.addresses[COORDINATOR] = self.settings.coordinator
+            lag = self._measure(driver, performer)
+            self._add_doors(disk.streams, ingest, watch, lag)
             self._transport.on_failure = tasks.fail
             closing.push_async_callback(performer.close)
             closing.push_async_callback(self._transport.close)
             await self._transport.start()
-            driver = self._begin(disk.recovered, performer)  # before any frame can have come in
-            performer.post = driver.post
-            self._measure(driver, performer, lag)
+            self._role.settings = replace(self._role.settings, address=self.address)
             tasks.start(lag.run(), "loop lag")
             tasks.start(driver.run(), "driver")
             self.started.set()
@@ -126,44 +129,31 @@ class SourceService:
         closing.push_async_callback(runs.close)
         return _Disk(streams, runs, await runs.recover())
 
-    def _begin(self, recovered: list[Reading], performer: SourcePerformer) -> Driver:
-        """The machine with what was sealed before, and its driver."""
+    def _recover(self, recovered: list[Reading]) -> None:
+        """Let the machine know what was sealed before."""
         now = self._clock.now()
-        settings = SourceSettings(SourceId(self.settings.name), self.address, self.settings.partitions)
-        self._role = Source(settings)
         for reading in recovered:
             key, bounds = reading.key, reading.bounds.bounds
             self._role.recover(key.job, key.born, key.stage, bounds, now)
-            text = f"{key.name}: batches {bounds[0].batch} to {bounds[-1].batch}"
-            self._tell("RunRecovered", text, key.job)
-        self._node = Node(NodeId(self.settings.name), int(now * 1000), self._role)
-        driver = Driver(self._node, self._clock, self._transport, performer)
-        driver.addresses[COORDINATOR] = self.settings.coordinator
-        return driver
+            self._tell(
+                "RunRecovered", f"{key.name}: batches {bounds[0].batch} to {bounds[-1].batch}", key.job
+            )
 
-    def _add_doors(self, disk: _Disk) -> tuple[Watch, LoopLag]:
-        tokens = dict(self.settings.ingest_tokens)
-        ingest = Ingest(disk.streams, tokens=tokens)
-        watch = Watch(SourceMetrics(self._registry), disk.streams, disk.runs, ingest)
-        lag = LoopLag(self._runtime.loop_lag_seconds.observe)
+    def _add_doors(self, streams: Streams, ingest: Ingest, watch: Watch, lag: LoopLag) -> None:
         add = self._server.add_routes
         posts = [web.RouteDef(r.method, r.path, watch.around(r.handler), r.kwargs) for r in ingest.routes()]
-        add(posts, auth=ingest.auth if tokens else None)
-        add(Serving(disk.streams).routes())
+        add(posts, auth=ingest.auth if self.settings.ingest_tokens else None)
+        add(Serving(streams).routes())
         add([story_route(lambda: (asdict(line) for line in self.story.lines))])
-        add(
-            [
-                health_route(lag),
-                ready_route(self._unready),
-                metrics_route(self._registry, watch.refresh),
-            ],
-            public=True,
-        )
-        return watch, lag
+        public = [health_route(lag), ready_route(self._unready)]
+        add([*public, metrics_route(self._registry, watch.refresh)], public=True)
 
-    def _measure(self, driver: Driver, performer: SourcePerformer, lag: LoopLag) -> None:
-        node, runtime = self._node, self._runtime
-        assert node is not None
+    def _measure(self, driver: Driver, performer: SourcePerformer) -> LoopLag:
+        """What every service shows of its loop, links and queues."""
+        runtime = RuntimeMetrics(
+            self._registry, service="source", node=self.settings.name, version=version("drizzle-streams")
+        )
+        lag = LoopLag(runtime.loop_lag_seconds.observe)
         runtime.read_loop(lambda: lag.worst)
         runtime.read_messages(
             lambda: driver.messages_sent,
@@ -171,15 +161,16 @@ class SourceService:
             lambda: {
                 "undecodable": driver.frames_refused,
                 "queue_full": driver.frames_dropped,
-                "stale": self._role.refused if self._role else 0,
+                "stale": self._role.refused,
             },
-            lambda: node.outbox.resent,
+            lambda: self._node.outbox.resent,
         )
         runtime.read_transport(self._transport)
         runtime.read_queues(lambda: {"disk_work": performer.waiting})
+        return lag
 
     def _unready(self) -> str | None:
-        if self._role is None or not self._role.welcomed:
+        if not self._role.welcomed:
             return f"the coordinator at {self.settings.coordinator} has not welcomed it yet"
         return None
 
