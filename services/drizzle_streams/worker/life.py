@@ -28,6 +28,7 @@ from drizzle_streams.transport.http_server import HttpServer, ServerLimits
 from drizzle_streams.transport.tasks import OwnedTasks
 from drizzle_streams.worker.bench import Bench
 from drizzle_streams.worker.deadletters import CommandLink, DeadLetters
+from drizzle_streams.worker.gate import Gate
 from drizzle_streams.worker.performer import WorkerPerformer
 from drizzle_streams.worker.serving import BLOCKS_PATH, Serving
 from drizzle_streams.worker.threads import Threads
@@ -83,10 +84,11 @@ class Life:
             rejoin=self._rejoin,
         )
         self.performer = WorkerPerformer(self.bench)
-        node = Node(NodeId(worker), int(clock.now() * 1000), self.role)
+        gate = Gate(self.role)
+        node = Node(NodeId(worker), int(clock.now() * 1000), gate)
         self.driver = Driver(node, clock, self.transport, self.performer)
         self.bench.post, self.bench.addresses = self.driver.post, self.driver.addresses
-        self.watching = Watching(registry, node, self.performer, self.driver)
+        self.watching = Watching(registry, node, gate, self.performer, self.driver)
         self.watching.add_doors(self.server)
         self.transport.serve(BLOCKS_PATH, Serving(self.bench, self.performer.jobs).fetch)
         self.transport.on_failure = self._tasks.fail

@@ -21,6 +21,7 @@ from drizzle_streams.worker.bundles import unpack_share
 from drizzle_streams.worker.counters import Refusal
 from drizzle_streams.worker.fetching import Fetching
 from drizzle_streams.worker.fragments import input_of
+from drizzle_streams.worker.gate import fits
 from drizzle_streams.worker.jobs import JobRun
 from drizzle_streams.worker.loading import load_program
 from drizzle_streams.worker.opening import keep_partitions, merge_cohorts, open_cohort
@@ -90,17 +91,13 @@ class WorkerPerformer:
     # --- payloads -------------------------------------------------------------------------
 
     def _refusal(self, sender: NodeId, message: Message) -> Refusal | None:
-        """Why a payload is not kept, by the machine's own rules for the message; None if it is."""
-        if isinstance(message, Offer):
-            by, stage, below = message.source, message.stage, message.stage
-        elif isinstance(message, BlocksReady) and message.first == message.last:
-            by, stage, below = message.worker, message.stage, message.downstream
-        else:
+        """Why a payload is not kept, by the rules for its message; None if it is."""
+        if not isinstance(message, Offer | BlocksReady):
             return Refusal.GARBAGE
         job = self.jobs.get(message.job)
         if job is None or message.generation < self.bench.generation(message.job):
             return Refusal.GENERATION
-        if by != sender or not all(0 <= number < len(job.spec.stages) for number in (stage, below)):
+        if not fits(sender, message, job.spec) or _several(message):
             return Refusal.GARBAGE
         return Refusal.FULL if self.bench.full else None
 
@@ -156,3 +153,8 @@ class WorkerPerformer:
     def _rejoin(self, action: act.Rejoin) -> None:
         self.bench.tell("LifeEnded", action.reason)
         self.bench.rejoin(action.reason)
+
+
+def _several(message: Message) -> bool:
+    """Whether a notification speaks of several batches: a payload is always of one."""
+    return isinstance(message, BlocksReady) and message.first != message.last

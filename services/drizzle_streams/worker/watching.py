@@ -18,6 +18,7 @@ from drizzle_streams.telemetry.lag import LoopLag
 from drizzle_streams.telemetry.metrics import RuntimeMetrics
 from drizzle_streams.transport.http_server import HttpServer
 from drizzle_streams.worker.counters import Refusal
+from drizzle_streams.worker.gate import Gate
 from drizzle_streams.worker.performer import WorkerPerformer
 
 
@@ -25,7 +26,12 @@ class Watching:
     """The readings of one life of a worker; `lag` needs an owner."""
 
     def __init__(
-        self, registry: CollectorRegistry, node: Node, performer: WorkerPerformer, driver: Driver
+        self,
+        registry: CollectorRegistry,
+        node: Node,
+        gate: Gate,
+        performer: WorkerPerformer,
+        driver: Driver,
     ) -> None:
         self._registry = registry
         self._performer = performer
@@ -39,10 +45,10 @@ class Watching:
         self.lag = LoopLag(self._runtime.loop_lag_seconds.observe)
         self._runtime.read_loop(lambda: self.lag.worst)
         self._runtime.read_transport(performer.bench.transport)
-        self._read_messages(node)
+        self._read_messages(node, gate)
         self._read_stores(Readings(registry))
 
-    def _read_messages(self, node: Node) -> None:
+    def _read_messages(self, node: Node, gate: Gate) -> None:
         bench, fetching, driver = self._performer.bench, self._performer.fetching, self._driver
         self._runtime.read_messages(
             lambda: driver.messages_sent,
@@ -51,6 +57,7 @@ class Watching:
                 "undecodable": driver.frames_refused,
                 "queue_full": driver.frames_dropped,
                 "generation": bench.role.refused,
+                "misfit": gate.refused,
             },
             lambda: node.outbox.resent,
         )
@@ -64,12 +71,12 @@ class Watching:
         server.add_routes([story_route(lambda: (asdict(line) for line in story.lines))])
         public = [
             health_route(self.lag),
-            ready_route(self._not_ready),
+            ready_route(self.not_ready),
             metrics_route(self._registry, self._refresh),
         ]
         server.add_routes(public, public=True)
 
-    def _not_ready(self) -> str | None:
+    def not_ready(self) -> str | None:
         if self._performer.bench.role.rejoining:
             return "declared lost; joining again under a new name"
         if not self._driver.messages_received.get("Welcome"):
