@@ -40,12 +40,7 @@ def encode_envelope(envelope: Envelope, payloads: tuple[bytes | None, ...]) -> b
 
 def decode_envelope(frame: bytes) -> tuple[Envelope, tuple[bytes | None, ...]]:
     """The reverse of `encode_envelope`; raises `ProtocolError` on anything else."""
-    unpacked = _unpack(frame)
-    if not isinstance(unpacked, list) or len(typing.cast("list[Any]", unpacked)) != 3:
-        raise ProtocolError(
-            explain("frame", wanted="3 fields", found=type(unpacked).__name__, remedy="Check the sender.")
-        )
-    version, body, raw = typing.cast("list[Any]", unpacked)
+    version, body, raw = _fields(_unpack(frame), 3, "frame")
     if version != PROTOCOL_VERSION:
         raise ProtocolError(
             explain(
@@ -70,10 +65,7 @@ def encode_record(value: object) -> bytes:
 
 def decode_record(kind: type[T], data: bytes) -> T:
     """The reverse of `encode_record` for a known type; raises `ProtocolError`."""
-    unpacked = _unpack(data)
-    if not isinstance(unpacked, list) or len(typing.cast("list[Any]", unpacked)) != 2:
-        raise ProtocolError(f"record of {kind.__name__}: not a record. The ledger is damaged.")
-    version, body = typing.cast("list[Any]", unpacked)
+    version, body = _fields(_unpack(data), 2, f"record of {kind.__name__}")
     if version != PROTOCOL_VERSION:
         raise ProtocolError(
             explain(
@@ -85,6 +77,25 @@ def decode_record(kind: type[T], data: bytes) -> T:
         )
     value: T = _decoder(kind)(body)
     return value
+
+
+def _fields(value: object, count: int, thing: str) -> list[Any]:
+    """`value` as a list of `count` fields, or a `ProtocolError` that names the thing."""
+    found = typing.cast("list[Any]", value) if isinstance(value, list) else None
+    if found is None or len(found) != count:
+        raise ProtocolError(
+            explain(
+                thing,
+                wanted=f"{count} fields",
+                found=_shown(typing.cast("object", value)),
+                remedy="Run one release of Drizzle on every node.",
+            )
+        )
+    return found
+
+
+def _shown(value: object) -> str:
+    return repr(value)[:60]
 
 
 def _unpack(data: bytes) -> object:
@@ -182,16 +193,8 @@ def _dataclass_decoder(kind: type[Any]) -> Decoder:
     count = len(parts)
 
     def decode(value: Any) -> Any:
-        if not isinstance(value, list) or len(typing.cast("list[Any]", value)) != count:
-            raise ProtocolError(
-                explain(
-                    kind.__name__,
-                    wanted=f"{count} fields",
-                    found=repr(value)[:60],
-                    remedy="Run one release everywhere.",
-                )
-            )
-        return kind(*[part(x) for part, x in zip(parts, typing.cast("list[Any]", value), strict=True)])
+        found = _fields(value, count, kind.__name__)
+        return kind(*[part(x) for part, x in zip(parts, found, strict=True)])
 
     return decode
 
@@ -203,7 +206,7 @@ def _tuple_decoder(args: tuple[Any, ...]) -> Decoder:
     def decode(value: Any) -> Any:
         if not isinstance(value, list):
             raise ProtocolError(
-                explain("sequence", wanted="a list", found=repr(value)[:60], remedy="Check the sender.")
+                explain("sequence", wanted="a list", found=_shown(value), remedy="Check the sender.")
             )
         items = typing.cast("list[Any]", value)
         if repeated:
@@ -244,7 +247,7 @@ def _scalar_decoder(kind: Any) -> Decoder:
                 explain(
                     "field",
                     wanted=kind.__name__,
-                    found=repr(value)[:60],
+                    found=_shown(value),
                     remedy="Run one release everywhere.",
                 )
             )
