@@ -7,6 +7,7 @@ The event loop only files the result. What the user's code raises comes back as 
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,8 +27,9 @@ from drizzle_streams.worker.cutting import Ranges, cut, wanted_ranges
 from drizzle_streams.worker.outputs import PartitionRows, split_rows
 from drizzle_streams.worker.programs import LoadedStage, failure
 
-LATE_ROWS_KEPT_MAX = 100
-"""Late groups per task that are kept with the dead letters; all of them are counted."""
+LATE_ROWS_KEPT_MAX = 20
+"""Late groups per task that are kept with the dead letters; all of them are counted. They are written
+as JSON one by one: Polars' own writer starts a streaming engine, which takes longer than the task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,5 +133,6 @@ def _late_letters(late: pl.DataFrame | None) -> tuple[DeadLetter, ...]:
     """Late groups as dead letters: what came too late, as JSON; they have no one place in the stream."""
     if late is None:
         return ()
-    lines = late.head(LATE_ROWS_KEPT_MAX).write_ndjson().splitlines()
-    return tuple(DeadLetter(-1, -1, "late: its window was closed", line.encode()) for line in lines)
+    rows = late.head(LATE_ROWS_KEPT_MAX).to_dicts()
+    lines = (json.dumps(row, default=str, ensure_ascii=False).encode() for row in rows)
+    return tuple(DeadLetter(-1, -1, "late: its window was closed", line) for line in lines)

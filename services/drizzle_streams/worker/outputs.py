@@ -15,9 +15,9 @@ import polars as pl
 
 from drizzle_streams.connectors.base import Sink, SinkToken
 from drizzle_streams.engine.columns import KEY_GROUP
-from drizzle_streams.engine.series import search_sorted
 from drizzle_streams.model.ids import BatchId, PartitionId
 from drizzle_streams.model.job import JobSpec, StageSpec, key_group_range
+from drizzle_streams.worker.cutting import positions
 
 log = logging.getLogger("drizzle.worker")
 
@@ -115,7 +115,7 @@ def _slices(
     if not starts:
         yield PartitionId(first), rows
         return
-    edges = [0, *search_sorted(column, pl.Series(starts, dtype=column.dtype)).to_list(), rows.height]
+    edges = [0, *positions(column, starts), rows.height]
     for number, (begin, end) in enumerate(pairwise(edges)):
         if end > begin:
             yield PartitionId(first + number), rows.slice(begin, end - begin)
