@@ -45,7 +45,7 @@ class CoordinatorPerformer:
                 self._chores.add(Delete(keys))
             case act.ForgetProgram(job=name):
                 if (job := self._job(name)) is not None and job.spec.born:
-                    self._chores.add(Clear(JobId(job.spec.run), job.generation))
+                    self._chores.add(Clear(JobId(job.spec.run), self._memory.generation))
                 return self._programs.forget(name)
             case _:
                 raise TypeError(f"{type(action).__name__} is not the coordinator's to do")

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from prometheus_client import CollectorRegistry
 
 from drizzle_streams.config import CoordinatorServiceSettings
-from drizzle_streams.coordinator.chores import Chores
+from drizzle_streams.coordinator.chores import Chores, Clear
 from drizzle_streams.coordinator.leadership import Leadership
 from drizzle_streams.coordinator.memory import Memory, Remembered
 from drizzle_streams.coordinator.performer import CoordinatorPerformer
@@ -122,6 +122,9 @@ class CoordinatorService:
         memory = Memory(self._ledger)
         life = self._begin(memory, await memory.begin())
         await life.programs.sweep()
+        for job in life.role.jobs.values():
+            if job.phase not in ACTIVE and job.spec.born:  # its end may have been cut short
+                life.chores.add(Clear(JobId(job.spec.run), memory.generation))
         async with Supervisor() as tasks:
             self._transport.on_failure = tasks.fail
             self._add_doors(life, tasks)
