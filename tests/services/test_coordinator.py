@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from drizzle_streams.errors import ConfigError, FencedError, StoreError
+from drizzle_streams.local.ports import free_port
 from drizzle_streams.model.ids import Generation
 from drizzle_streams.protocol.jobfile import JOB_BYTES_MAX, JOB_MEDIA_TYPE
 from drizzle_streams.transport.auth import header
@@ -213,20 +214,31 @@ async def test_a_ledger_that_does_not_take_what_the_machine_decided_ends_the_coo
     assert "the disk is gone" in str(await ends(service, lose_the_ledger))
 
 
-async def test_a_standby_leads_when_the_leader_lets_go(ledger):
+async def test_a_standby_is_alive_and_leads_when_the_leader_lets_go(ledger):
     leader = coordinator_on(ledger, name="one", leader_lease_ms=500)
-    standby = coordinator_on(ledger, name="two", leader_lease_ms=500)
+    port = free_port()
+    at, standby = (
+        f"http://127.0.0.1:{port}",
+        coordinator_on(ledger, name="two", leader_lease_ms=500, port=port),
+    )
+
+    async def waits() -> bool:
+        try:
+            return "standing by" in (await ask("GET", f"{at}/readyz", token=None)).json.get("reason", "")
+        except aiohttp.ClientError:
+            return False
+
     stop = asyncio.Event()
     async with running(leader):
         waiting = asyncio.create_task(standby.run(stop))
         await submit(leader.address, job_file())
-        async with asyncio.timeout(20):
-            await asyncio.sleep(0.4)
+        await until(waits, "the standby says that it is one")
+        assert (await ask("GET", f"{at}/healthz", token=None)).status == 200
+        assert (await ask("GET", f"{at}/jobs")).status == 404
         assert not standby.started.is_set()
-        assert (await ask("GET", f"{leader.address}/healthz")).status == 200
-    async with asyncio.timeout(20):
-        await standby.started.wait()
-    assert (await ask("GET", f"{standby.address}/jobs")).json["jobs"][0]["job"] == "sums"
+    await until(standby.started.is_set, "the standby leads")
+    assert (await ask("GET", f"{at}/readyz", token=None)).status == 200
+    assert (await ask("GET", f"{at}/jobs")).json["jobs"][0]["job"] == "sums"
     stop.set()
     await waiting
 

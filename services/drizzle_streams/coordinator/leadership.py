@@ -26,20 +26,20 @@ class Leadership:
         self._name = name
         self._lease_ms = lease_ms
 
-    async def take(self, stop: asyncio.Event) -> bool:
+    async def take(self) -> bool:
+        """Lead, if nobody else does. Raises `StoreError`."""
+        return await self._ledger.acquire_lease(self._name, self._lease_ms)
+
+    async def wait(self, stop: asyncio.Event) -> bool:
         """Wait until we lead; False if `stop` is set before. Raises `StoreError`."""
-        waited = False
+        log.info("standing by: another coordinator leads", extra={"coordinator": self._name})
         while not stop.is_set():
-            if await self._ledger.acquire_lease(self._name, self._lease_ms):
-                return True
-            if not waited:
-                log.info("standing by: another coordinator leads", extra={"coordinator": self._name})
-                waited = True
             try:
                 async with asyncio.timeout(self._pause_s):
                     await stop.wait()
             except TimeoutError:
-                continue
+                if await self.take():
+                    return True
         return False
 
     async def keep(self) -> None:
@@ -49,7 +49,7 @@ class Leadership:
             # A store that was away may have let the lease run out: then it is free for us as well.
             if await self._ledger.renew_lease(self._name, self._lease_ms):
                 continue
-            if not await self._ledger.acquire_lease(self._name, self._lease_ms):
+            if not await self.take():
                 raise FencedError(
                     explain(
                         f"the lease of coordinator {self._name}",

@@ -101,7 +101,7 @@ class CoordinatorService:
             async with AsyncExitStack() as closing:
                 await self._open_stores(closing)
                 leadership = Leadership(self._ledger, self.settings.name, self.settings.leader_lease_ms)
-                if await leadership.take(stop):
+                if await leadership.take() or await self._stand_by(leadership, stop):
                     await self._lead(leadership, closing, stop)
                     await leadership.let_go()
         except StoreError as error:
@@ -117,6 +117,19 @@ class CoordinatorService:
                 raise
             except StoreError as error:
                 raise ConfigError(str(error)) from error
+
+    async def _stand_by(self, leadership: Leadership, stop: asyncio.Event) -> bool:
+        """Wait for the lead, alive but not ready; False if asked to stop before."""
+        settings = self.settings
+        lag = LoopLag(lambda _: None)
+        server = HttpServer(settings.host, settings.port, settings.token)
+        doors = [health_route(lag), ready_route(lambda: "standing by: another coordinator leads")]
+        server.add_routes(doors, public=True)
+        async with AsyncExitStack() as closing, Supervisor() as tasks:
+            closing.push_async_callback(server.close)
+            await server.start()
+            tasks.start(lag.run(), "loop lag")
+            return await leadership.wait(stop)
 
     async def _lead(self, leadership: Leadership, closing: AsyncExitStack, stop: asyncio.Event) -> None:
         memory = Memory(self._ledger)
