@@ -13,6 +13,8 @@ from drizzle_streams.errors import ConfigError, FencedError, StoreError
 from drizzle_streams.local.ports import free_port
 from drizzle_streams.model.ids import Generation
 from drizzle_streams.protocol.jobfile import JOB_BYTES_MAX, JOB_MEDIA_TYPE
+from drizzle_streams.stores.redis import RedisLedger
+from drizzle_streams.stores.redis_link import LinkBounds
 from drizzle_streams.transport.auth import header
 from tests.services.service_worlds import (
     TOKEN,
@@ -268,6 +270,13 @@ async def test_a_port_that_is_taken_is_a_config_error(coordinator):
     port = int(coordinator.address.rsplit(":", 1)[1])
     with pytest.raises(ConfigError, match=str(port)):
         await coordinator_on(port=port).run(asyncio.Event())
+
+
+async def test_a_redis_that_cannot_be_reached_is_a_config_error():
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    ledger = RedisLedger(url, bounds=LinkBounds(outage_s_max=0.2))
+    with pytest.raises(ConfigError, match="Redis at 127.0.0.1"):
+        await coordinator_on(ledger).run(asyncio.Event())
 
 
 # --- doors -------------------------------------------------------------------------------------

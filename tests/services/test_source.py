@@ -125,6 +125,15 @@ async def test_a_directory_has_one_user_one_name_and_its_partitions(tmp_path):
         pass
 
 
+async def test_a_source_that_cannot_listen_lets_go_of_its_directory(tmp_path):
+    async with running(source_on(tmp_path / "one")) as one:
+        port = int(one.address.rsplit(":", 1)[1])
+        with pytest.raises(ConfigError, match=str(port)):
+            await source_on(tmp_path / "two", port=port).run(asyncio.Event())
+    async with running(source_on(tmp_path / "two", port=port)):
+        pass
+
+
 # --- records in, offers out --------------------------------------------------------------------
 
 
