@@ -13,16 +13,14 @@ import drizzle_streams as dz
 from tests.docs.pages import ROOT, Code, codes, name, pages
 
 WITH_PYTHON = [page for page in pages() if codes(page, "python")]
-ADS = pl.DataFrame({"ad_id": ["ad-1", "ad-2"], "campaign_id": ["campaign-1", "campaign-2"]})
-MARKS = {"", "file", "needs", "no-run"}
+MARKS = {"", "file", "no-run"}
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where a reader of a page would be: an empty folder with the table of ads."""
+    """Where a reader of a page would be: an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DRIZZLE_NO_SUBMIT", "1")
-    ADS.write_parquet(tmp_path / "ads.parquet")
     return tmp_path
 
 
@@ -55,6 +53,7 @@ def test_the_job_of_the_readme_is_the_job_of_the_examples(folder: Path) -> None:
     """As `drizzle submit` reads it: the same stages and columns, and short."""
     (block,) = [code for code in codes(ROOT / "README.md") if code.mark == ("file", "job.py")]
     (folder / "job.py").write_text(block.text)
+    pl.DataFrame({"ad_id": ["ad-1"], "campaign_id": ["campaign-1"]}).write_parquet("ads.parquet")
     (ours,) = dz.load_jobs(folder / "job.py")
     (examples,) = dz.load_jobs(ROOT / "examples" / "ysb.py")
     assert ours.compile().spec == examples.compile().spec
