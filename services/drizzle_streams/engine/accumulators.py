@@ -31,21 +31,28 @@ _OLD: Final = "__old"
 
 @dataclass(frozen=True, slots=True)
 class Accumulator:
-    """One column of a partial and of state. `combine` finds the value in state under `old(name)`."""
+    """One column of a partial and of state. `combine` finds the value in state under `old(name)`.
+
+    `additive`: combining is adding, and there are no nulls.
+    """
 
     name: str
     partial: pl.Expr
     merge: pl.Expr
     combine: pl.Expr
+    additive: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class AggregateParts:
-    """An aggregate taken apart: its input as a column, its accumulators, its finished value."""
+    """An aggregate taken apart: its input as a column, its accumulators, its finished value.
+
+    `finish` is an accumulator that holds the value as it is, or an expression over several.
+    """
 
     input: pl.Expr | None
     accumulators: tuple[Accumulator, ...]
-    finish: pl.Expr
+    finish: str | pl.Expr
 
 
 def old(name: str) -> str:
@@ -55,7 +62,7 @@ def old(name: str) -> str:
 
 def records_accumulator() -> Accumulator:
     """The accumulator every group has: how many records it stands for."""
-    return Accumulator(RECORDS, pl.len().cast(pl.Int64).alias(RECORDS), *_additive(RECORDS))
+    return _sum_of(RECORDS, pl.len().cast(pl.Int64))
 
 
 def take_apart(
@@ -65,27 +72,27 @@ def take_apart(
     if aggregate.expr is None:
         if aggregate.kind is not AggregateKind.COUNT:
             raise _unfit(aggregate, "an expression", "none")
-        return AggregateParts(None, (), pl.col(RECORDS).alias(aggregate.name))
+        return AggregateParts(None, (), RECORDS)
     expr = aggregate.expr
     dtype = pl.DataFrame(schema=schema).select(expr.alias("_")).schema["_"]
     name = f"__in{number}"
     build = _BUILDERS[aggregate.kind]
     cast_to, accumulators, finish = build(aggregate, number, pl.col(name), dtype, timed)
     value = expr if cast_to is None else expr.cast(cast_to)
-    return AggregateParts(value.alias(name), accumulators, finish.alias(aggregate.name))
+    return AggregateParts(value.alias(name), accumulators, finish)
 
 
-_Built = tuple[pl.DataType | None, tuple[Accumulator, ...], pl.Expr]
+_Built = tuple[pl.DataType | None, tuple[Accumulator, ...], str | pl.Expr]
 
 
 def _count(_: Aggregate, number: int, value: pl.Expr, _dtype: pl.DataType, _timed: bool) -> _Built:
     name = f"__a{number}"
-    return None, (_sum_of(name, value.is_not_null().sum().cast(pl.Int64)),), pl.col(name)
+    return None, (_sum_of(name, value.is_not_null().sum().cast(pl.Int64)),), name
 
 
 def _sum(aggregate: Aggregate, number: int, value: pl.Expr, dtype: pl.DataType, _timed: bool) -> _Built:
     name = f"__a{number}"
-    return _sum_type(aggregate, dtype), (_sum_of(name, value.sum()),), pl.col(name)
+    return _sum_type(aggregate, dtype), (_sum_of(name, value.sum()),), name
 
 
 def _mean(aggregate: Aggregate, number: int, value: pl.Expr, dtype: pl.DataType, _timed: bool) -> _Built:
@@ -109,7 +116,7 @@ def _extreme(aggregate: Aggregate, number: int, value: pl.Expr, dtype: pl.DataTy
         wins = before < new if least else before > new
         combine = pl.when(wins).then(before).otherwise(pl.coalesce(new, before))
     partial, merge = (value.min(), new.min()) if least else (value.max(), new.max())
-    return None, (Accumulator(name, partial.alias(name), merge, combine.alias(name)),), new
+    return None, (Accumulator(name, partial.alias(name), merge, combine.alias(name)),), name
 
 
 def _picked(aggregate: Aggregate, number: int, value: pl.Expr, _dtype: pl.DataType, timed: bool) -> _Built:
@@ -137,7 +144,7 @@ def _picked(aggregate: Aggregate, number: int, value: pl.Expr, _dtype: pl.DataTy
                 combine.alias(name),
             )
         )
-    return None, tuple(parts), pl.col(held)
+    return None, tuple(parts), held
 
 
 _BUILDERS: Final[Mapping[AggregateKind, Callable[[Aggregate, int, pl.Expr, pl.DataType, bool], _Built]]] = {
@@ -160,13 +167,11 @@ def _wins(names: list[str], *, first: bool) -> pl.Expr:
     return found
 
 
-def _additive(name: str) -> tuple[pl.Expr, pl.Expr]:
-    value = pl.col(name)
-    return value.sum(), value + pl.col(old(name)).fill_null(pl.lit(0))
-
-
 def _sum_of(name: str, partial: pl.Expr) -> Accumulator:
-    return Accumulator(name, partial.alias(name), *_additive(name))
+    value = pl.col(name)
+    # A zero of the column's own type, whatever that is: a Duration has no literal 0.
+    combine = pl.coalesce(value + pl.col(old(name)), value)
+    return Accumulator(name, partial.alias(name), value.sum(), combine, additive=True)
 
 
 def _sum_type(aggregate: Aggregate, dtype: pl.DataType) -> pl.DataType | None:

@@ -43,7 +43,8 @@ class AggregationPlan:
     """One aggregation over rows of a known schema, ready to run. Thread-safe: constant.
 
     `groups` names the columns that make a group (keys, then the window), `accumulators` those
-    that hold its totals; `no_groups` is merged groups without a row.
+    that hold its totals; `no_groups` is merged groups without a row. `additive`: all totals are
+    sums; `in_place`: the accumulators, if their values can be written in place of older ones.
     """
 
     def __init__(self, aggregation: Aggregation, schema: Mapping[str, pl.DataType], key_groups: int) -> None:
@@ -55,22 +56,26 @@ class AggregationPlan:
             take_apart(one, number, schema, timed=self._timed)
             for number, one in enumerate(aggregation.aggregates)
         ]
-        self._finish = [part.finish for part in parts]
+        self._finish = list(
+            zip((one.name for one in aggregation.aggregates), (part.finish for part in parts), strict=True)
+        )
         held = [records_accumulator(), *(acc for part in parts for acc in part.accumulators)]
         self.accumulators = [acc.name for acc in held]
         self._partial = [acc.partial for acc in held]
         self._merge = [acc.merge for acc in held]
         self._combine = [acc.combine for acc in held]
+        self.additive = all(acc.additive for acc in held)
         self.groups = [*aggregation.keys, *([WINDOW_START] if aggregation.window else [])]
         self._hash = key_hash(aggregation.keys, schema)
-        self._group = key_group(key_groups)
-        self._slot = slot(aggregation.window)
+        self._place = [key_group(key_groups), slot(aggregation.window)]
         self._prepare = self._preparation(parts, schema)
         self._ordered = picks
         nothing = pl.DataFrame(schema={**schema, PARTITION: pl.UInt16, OFFSET: pl.Int64})
         no_partials = self.partial(self.prepare(nothing)[0])
         self._rounds = any(dtype.is_float() for dtype in no_partials.schema.values())
         self.no_groups = self.merge(self.place(no_partials))
+        fixed = all(_is_fixed(self.no_groups.schema[name]) for name in self.accumulators)
+        self.in_place = self.accumulators if fixed else []
 
     def _preparation(self, parts: list[AggregateParts], schema: Mapping[str, pl.DataType]) -> list[pl.Expr]:
         spec = self.spec
@@ -101,10 +106,10 @@ class AggregationPlan:
         return inputs.group_by([*self.groups, PARTITION], maintain_order=True).agg(self._partial)
 
     def place(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Hash the keys and sort: by hash (so by key group), upstream partition, then what is left."""
-        placed = frame.with_columns(self._hash).with_columns(self._group)
+        """Add key group and slot; sort by hash (so by key group), upstream partition, then what is left."""
         rest = [OFFSET] if OFFSET in frame.columns else self.groups[::-1]
-        return placed.sort(KEY_HASH, PARTITION, *rest)
+        placed = frame.with_columns(self._hash).with_columns(self._place).sort(KEY_HASH, PARTITION, *rest)
+        return pl.DataFrame([column for column in placed.get_columns() if column.name != KEY_HASH])
 
     def merge(self, partials: pl.DataFrame) -> pl.DataFrame:
         """One row per group, sorted by slot: groups, `KEY_GROUP`, slot, accumulators.
@@ -113,26 +118,28 @@ class AggregationPlan:
         """
         if self._rounds:  # adding floats rounds: always add them in the order of partitions
             partials = partials.sort(PARTITION, maintain_order=True)
-        held = [pl.col(KEY_HASH).first(), pl.col(KEY_GROUP).first(), *self._merge]
+        held = [pl.col(KEY_GROUP).first(), pl.col(SLOT).first(), *self._merge]
         merged = partials.group_by(self.groups, maintain_order=True).agg(held)
-        slotted = merged.select(*self.groups, KEY_GROUP, self._slot, *self.accumulators)
-        return sorted_by(slotted, SLOT, self.groups)
+        return sorted_by(merged, SLOT, self.groups)
 
     def combine(self, new: pl.DataFrame, before: pl.DataFrame) -> pl.DataFrame:
         """Groups with their totals: `before` holds the accumulators in state, row by row, null where none."""
         renamed = [before.get_column(name).alias(old(name)) for name in self.accumulators]
-        return new.hstack(renamed).select(
-            *(name for name in new.columns if name not in self.accumulators), *self._combine
-        )
+        return new.hstack(renamed).select(*self.groups, KEY_GROUP, SLOT, *self._combine)
 
     def finish(self, groups: pl.DataFrame, *extra: str) -> pl.DataFrame:
         """Results: window, keys, aggregates, and the `extra` columns of the groups behind them."""
         window = self.spec.window
-        columns = [pl.col(name) for name in self.spec.keys]
+        columns = [groups.get_column(name) for name in self.spec.keys]
         if window is not None:
-            start = pl.col(WINDOW_START)
+            start = groups.get_column(WINDOW_START)
             columns = [start, (start + window.size_ms).alias(WINDOW_END), *columns]
-        return groups.select(*columns, *self._finish, *extra)
+        computed = groups.select(expr.alias(name) for name, expr in self._finish if isinstance(expr, pl.Expr))
+        columns += [
+            groups.get_column(held).alias(name) if isinstance(held, str) else computed.get_column(name)
+            for name, held in self._finish
+        ]
+        return pl.DataFrame([*columns, *(groups.get_column(name) for name in extra)])
 
     def finish_late(self, partials: pl.DataFrame) -> pl.DataFrame:
         """Late groups as results of their own, with `RECORDS`: the number of records each stands for."""
@@ -147,6 +154,11 @@ def needs_order(aggregate: Aggregate) -> bool:
 def needs_offsets(aggregation: Aggregation) -> bool:
     """Whether rows must know their offsets."""
     return not aggregation.partial or any(needs_order(one) for one in aggregation.aggregates)
+
+
+def _is_fixed(dtype: pl.DataType) -> bool:
+    """Whether values of the type can be written in place of others."""
+    return dtype.is_numeric() or dtype.is_temporal() or isinstance(dtype, pl.Boolean | pl.String)
 
 
 def _check(spec: Aggregation) -> None:

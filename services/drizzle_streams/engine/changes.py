@@ -5,9 +5,11 @@ copy). Rules:
 
 - A delta may hold more than was asked for, never less: totals are absolute, applying one
   twice changes nothing.
-- Entries are united sixteen by sixteen, so there are few of them however small batches are.
+- Old entries are united eight by eight, the older the more, so there are few of them however
+  small batches are; and an entry that reaches back behind the batch asked for is short
+  beside what was asked for.
 - The log is bounded in rows; what falls off raises `known_since`, and who asks for more gets
-  a full snapshot.
+  a full snapshot. `forget` says what nobody will ask for.
 """
 
 from __future__ import annotations
@@ -18,14 +20,16 @@ from typing import Final
 import polars as pl
 
 CHANGED_ROWS_MAX: Final = 262_144
-"""Rows the log always may hold; it may hold half the rows of state where that is more."""
+"""Rows the log always may hold; it may hold a quarter of the rows of state where that is more."""
 
-_UNITE: Final = 16
+_UNITE: Final = 8
+_KEEP_APART: Final = 16
+"""Entries of one level that stay as they are behind those that are united."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Groups changed up to batch `last`, united `level` times from sixteen."""
+    """Groups changed up to batch `last`, in one batch or, `level` times over, in eight."""
 
     last: int
     level: int
@@ -58,6 +62,12 @@ class Changes:
             return None
         return [entry.frame for entry in self.entries if entry.last > batch]
 
+    def forget(self, batch: int) -> Changes:
+        """The log without what only a snapshot since an earlier batch would need."""
+        entries = tuple(one for one in self.entries if one.last > batch)
+        rows = sum(one.frame.height for one in entries)
+        return Changes(max(self.known_since, batch), entries, rows)
+
     def filtered(self, keep: pl.Expr) -> Changes:
         """The log of a part of the groups."""
         entries = tuple(Change(one.last, one.level, one.frame.filter(keep)) for one in self.entries)
@@ -70,10 +80,16 @@ class Changes:
 
 
 def _united(entries: list[Change], groups: list[str]) -> list[Change]:
-    """Unite the newest sixteen of one level while there are as many."""
-    while len(entries) >= _UNITE and entries[-_UNITE].level == entries[-1].level:
-        level = entries[-1].level
-        frames = [entry.frame for entry in entries[-_UNITE:]]
-        newest = pl.concat(frames).unique(subset=groups, keep="last", maintain_order=True)
-        entries = [*entries[:-_UNITE], Change(entries[-1].last, level + 1, newest)]
+    """Unite the oldest entries of a level while it has too many; levels fall from old to new."""
+    level, end = 0, len(entries)
+    while end:
+        first = end
+        while first and entries[first - 1].level == level:
+            first -= 1
+        if end - first < _UNITE + _KEEP_APART:
+            break
+        old = entries[first : first + _UNITE]
+        newest = pl.concat([one.frame for one in old]).unique(subset=groups, keep="last", maintain_order=True)
+        entries = [*entries[:first], Change(old[-1].last, level + 1, newest), *entries[first + _UNITE :]]
+        level, end = level + 1, first + 1
     return entries

@@ -18,7 +18,7 @@ OFFSET: Final = "__offset"
 KEY_GROUP: Final = "__key_group"
 """uint16: the key group of a row's key; partitions of a shuffle stage own ranges of them."""
 KEY_HASH: Final = "__key_hash"
-"""uint64: stable hash of the key columns (of keys and window in state)."""
+"""uint64: stable hash of the key columns."""
 
 WINDOW_START: Final = "window_start"
 """int64, ms: first instant of a row's window."""

@@ -21,8 +21,8 @@ from drizzle_streams.engine.runs import Found, Run, merge_runs, with_batch
 NEWEST_ROWS_MAX: Final = 4_096
 """Rows of the newest run, beyond which a new one is begun."""
 
-INLINE_ROWS_MAX: Final = 65_536
-"""Rows that a merge within a batch may write: a few ms."""
+INLINE_ROWS_MAX: Final = 16_384
+"""Rows that a merge within a batch may write: one or two ms."""
 
 RUNS_MAX: Final = 8
 """Runs beyond which a merge of any size is done within a batch, because nobody did it beside one."""
@@ -45,12 +45,21 @@ class Compaction:
         return merge_runs(self.runs, self.groups)
 
 
-def add_batch(runs: tuple[Run, ...], batch: Run, found: Sequence[Found]) -> tuple[Run, ...]:
-    """The runs with a batch: in the newest run while that is small, else in a run of its own."""
+def add_batch(
+    runs: tuple[Run, ...], batch: Run, found: Sequence[Found], in_place: Sequence[str]
+) -> tuple[Run, ...]:
+    """The runs with a batch: in the newest run while that is small, else in a run of its own.
+
+    `in_place` names the accumulators if they can be written in place.
+    """
     if not runs or runs[0].rows >= NEWEST_ROWS_MAX:
         return (batch, *runs)
-    replaced = [one.positions for one in found if one.run == 0]
-    return (with_batch(runs[0], batch, pl.concat(replaced) if replaced else None), *runs[1:])
+    mine = [one for one in found if one.run == 0]
+    if not mine:
+        return (with_batch(runs[0], batch, None), *runs[1:])
+    if len(mine) == 1:  # in the order of the batch
+        return (with_batch(runs[0], batch, mine[0].positions, in_place), *runs[1:])
+    return (with_batch(runs[0], batch, pl.concat([one.positions for one in mine])), *runs[1:])
 
 
 def merge_inline(runs: tuple[Run, ...], groups: list[str], batch_rows: int) -> tuple[Run, ...]:

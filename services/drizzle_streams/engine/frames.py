@@ -46,10 +46,11 @@ def slice_block(block: Block, ranges: Sequence[tuple[int, int]]) -> Block:
     """The rows whose key group lies in one of the half-open ranges; marks kept. Slices, no copy."""
     if block.frame is None:
         return block
+    key_groups = block.frame.get_column(KEY_GROUP)
+    if len(ranges) == 1 and ranges[0][0] <= key_groups[0] and key_groups[-1] < ranges[0][1]:
+        return block
     bounds = pl.Series([edge for pair in sorted(ranges) for edge in pair], dtype=pl.UInt32)
-    edges = cast(
-        "list[int]", search_sorted(block.frame.get_column(KEY_GROUP).cast(pl.UInt32), bounds).to_list()
-    )
+    edges = cast("list[int]", search_sorted(key_groups.cast(pl.UInt32), bounds).to_list())
     pieces = [
         block.frame.slice(first, end - first)
         for first, end in zip(edges[::2], edges[1::2], strict=True)

@@ -66,17 +66,17 @@ class HashIndex:
             yield rows, positions
 
 
-def equal_keys(left: pl.DataFrame, right: pl.DataFrame, *, nulls_equal: bool) -> pl.Series:
-    """Row-wise equality of two frames of the same height, column by column in order (boolean, no nulls)."""
+def equal_keys(left: Sequence[pl.Series], right: Sequence[pl.Series], *, nulls_equal: bool) -> pl.Series:
+    """Row-wise equality of columns of the same height, pair by pair (boolean, no nulls)."""
     equal: pl.Series | None = None
-    for one, other in zip(left.get_columns(), right.get_columns(), strict=True):
+    for one, other in zip(left, right, strict=True):
         if nulls_equal and (one.null_count() or other.null_count()):
             same = one.eq_missing(other)
         else:
             same = one == other
         equal = same if equal is None else equal & same
     if equal is None:
-        raise ValueError("equality of frames without columns is not defined")
+        raise ValueError("equality of no columns is not defined")
     return equal.fill_null(value=False) if equal.null_count() else equal
 
 
@@ -87,6 +87,15 @@ def sorted_by(frame: pl.DataFrame, column: str, ties: Sequence[str]) -> pl.DataF
     """
     ordered = frame[frame.get_column(column).arg_sort()]
     return ordered.sort(column, *ties) if has_neighbours(ordered.get_column(column)) else ordered
+
+
+def shares_neighbour(hashes: pl.Series) -> pl.Series:
+    """Of a sorted series, which values stand beside their like (boolean)."""
+    if len(hashes) < 2:
+        return pl.Series([False]).new_from_index(0, len(hashes))
+    same = hashes.slice(1) == hashes.slice(0, len(hashes) - 1)
+    edge = pl.Series([False])
+    return pl.concat([edge, same], rechunk=True) | pl.concat([same, edge], rechunk=True)
 
 
 def has_neighbours(hashes: pl.Series) -> bool:

@@ -34,33 +34,31 @@ class TableJoin:
         order = hashes.arg_sort()
         ordered = rows[order].rechunk()
         self._index = HashIndex(hashes[order])
-        self._keys = ordered.select(step.right_on)
+        self._keys = ordered.select(step.right_on).get_columns()
         payload = ordered.drop(list(step.right_on))
         taken = {name: name + _SUFFIX for name in payload.columns if name in left_schema}
-        self._payload = payload.rename(taken)
+        self._payload = payload.rename(taken).get_columns()
 
     def run(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The frame with the table's columns added; unmatched rows go, or get nulls in a left join."""
-        keys = frame.select(self._left_on)
-        rows, positions = self._matches(keys, frame.select(self._left_hash).to_series())
+        rows, positions = self._matches(frame)
         if self._keep_unmatched:
             rows, positions = _with_unmatched(rows, positions, frame.height)
         left = frame if len(rows) == frame.height and self._index.longest <= 1 else frame[rows]
-        return left.hstack(self._payload[positions].get_columns()) if self._payload.width else left
+        return left.hstack([column[positions] for column in self._payload])
 
-    def _matches(self, keys: pl.DataFrame, hashes: pl.Series) -> tuple[pl.Series, pl.Series]:
+    def _matches(self, frame: pl.DataFrame) -> tuple[pl.Series, pl.Series]:
         """Pairs (row of the frame, row of the table) with equal keys, in order."""
         found: list[tuple[pl.Series, pl.Series]] = []
-        for rows, positions in self._index.candidates(hashes):
-            every = len(rows) == keys.height
-            same = equal_keys(keys if every else keys[rows], self._keys[positions], nulls_equal=False)
+        left = [frame.get_column(name) for name in self._left_on]
+        for rows, positions in self._index.candidates(frame.select(self._left_hash).to_series()):
+            probes = left if len(rows) == frame.height else [column[rows] for column in left]
+            same = equal_keys(probes, [column[positions] for column in self._keys], nulls_equal=False)
             if same.all():
                 found.append((rows, positions))
             else:
                 found.append((rows.filter(same), positions.filter(same)))
-        if len(found) == 1:
-            return found[0]
-        return _in_order(found)
+        return found[0] if len(found) == 1 else _in_order(found)
 
 
 def _in_order(found: list[tuple[pl.Series, pl.Series]]) -> tuple[pl.Series, pl.Series]:

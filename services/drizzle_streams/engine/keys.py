@@ -5,7 +5,8 @@ Polars' own. Rules:
 
 - Equal keys hash alike whatever the integer width of the column: values are hashed as text.
 - A key group is a range of hashes, not a remainder: sorted by hash means sorted by key
-  group, so a partition's share of a sorted frame is one slice.
+  group, so a partition's share of a sorted frame is one slice. Only the upper 48 bits
+  count, so that a slot has room for a window beside them.
 - Floats and nested values cannot be keys: their text or their equality is not stable.
 """
 
@@ -23,7 +24,10 @@ from drizzle_streams.errors import BuildError, explain
 KEY_GROUPS_MAX: Final = 65_536
 """A key group is a uint16."""
 
-_HASHES: Final = 1 << 64
+HASH_BITS: Final = 48
+"""The upper bits of a hash that key groups and sort keys use."""
+
+_LOWER: Final = 1 << (64 - HASH_BITS)
 _NULL_HASH: Final = 0x9E37_79B9_7F4A_7C15
 """Hash of a null key part: 2^64 / golden ratio; any constant does."""
 _COMBINE: Final = 0xC2B2_AE3D_27D4_EB4F
@@ -59,10 +63,14 @@ def key_group(key_groups: int) -> pl.Expr:
                 remedy="The default of 1024 fits up to 1024 partitions.",
             )
         )
-    if key_groups == 1:
-        return (pl.col(KEY_HASH) * pl.lit(0, dtype=pl.UInt64)).cast(pl.UInt16).alias(KEY_GROUP)
-    width = -(-_HASHES // key_groups)
-    return (pl.col(KEY_HASH) // pl.lit(width, dtype=pl.UInt64)).cast(pl.UInt16).alias(KEY_GROUP)
+    width = -(-(1 << HASH_BITS) // key_groups)
+    upper = upper_bits(pl.col(KEY_HASH))
+    return (upper // pl.lit(width, dtype=pl.UInt64)).cast(pl.UInt16).alias(KEY_GROUP)
+
+
+def upper_bits(hashed: pl.Expr) -> pl.Expr:
+    """The upper `HASH_BITS` of a hash, as a number."""
+    return hashed // pl.lit(_LOWER, dtype=pl.UInt64)
 
 
 def _column_hash(name: str, dtype: pl.DataType) -> pl.Expr:

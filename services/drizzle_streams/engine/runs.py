@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from drizzle_streams.engine.columns import WINDOW_START
-from drizzle_streams.engine.index import HashIndex, equal_keys, sorted_by
+from drizzle_streams.engine.index import HashIndex, equal_keys, shares_neighbour, sorted_by
 from drizzle_streams.engine.series import row_numbers, search_sorted
 from drizzle_streams.engine.windows import SLOT, slot_range
 
@@ -54,42 +54,43 @@ def run_of(frame: pl.DataFrame, windows: frozenset[int]) -> Run:
 
 
 def look_up(runs: Sequence[Run], batch: pl.DataFrame, groups: Sequence[str]) -> list[Found]:
-    """Find the groups of a batch, each in the newest run that holds it."""
+    """Find the groups of a batch, each in the newest run that holds it; rows in order within a run."""
     found: list[Found] = []
     rows = row_numbers(batch.height)
-    wanted = batch.select([SLOT, *groups])
+    slots = batch.get_column(SLOT)
     for number, run in enumerate(runs):
+        missed: pl.Series | None = None
+        for at, positions in run.index.candidates(slots):
+            # `at` counts within what is still looked for; all of it where everything has a candidate.
+            wanted = rows if len(at) == len(rows) else rows[at]
+            mine, theirs = _gather(batch, groups, wanted), _gather(run.frame, groups, positions)
+            same = equal_keys(mine, theirs, nulls_equal=True)
+            if same.any():
+                found.append(Found(number, wanted.filter(same), positions.filter(same)))
+                missed = without(missed, at.filter(same), len(rows))
+        if missed is not None:
+            rows, slots = rows.filter(missed), slots.filter(missed)
         if not len(rows):
             break
-        left: pl.Series | None = None
-        for at, positions in run.index.candidates(wanted.get_column(SLOT)):
-            mine, theirs = wanted[at].select(groups), run.frame[positions].select(groups)
-            same = equal_keys(mine, theirs, nulls_equal=True)
-            hits = at.filter(same)
-            if len(hits):
-                found.append(Found(number, rows[hits], positions.filter(same)))
-                left = _without(left, hits, len(rows))
-        if left is not None:
-            rows, wanted = rows.filter(left), wanted.filter(left)
     return found
 
 
-def _without(mask: pl.Series | None, rows: pl.Series, height: int) -> pl.Series:
+def _gather(frame: pl.DataFrame, columns: Sequence[str], rows: pl.Series) -> list[pl.Series]:
+    return [frame.get_column(name)[rows] for name in columns]
+
+
+def without(mask: pl.Series | None, rows: pl.Series, height: int) -> pl.Series:
     """The mask (all true if none) with some rows set to false."""
     fresh = pl.Series([True]).new_from_index(0, height) if mask is None else mask.clone()
     return fresh.scatter(rows, values=False)
 
 
 def totals_before(
-    runs: Sequence[Run], found: Sequence[Found], batch: pl.DataFrame, columns: list[str]
+    runs: Sequence[Run], found: Sequence[Found], height: int, columns: Sequence[str]
 ) -> pl.DataFrame:
-    """The columns of the groups found, one row per row of the batch, null where nothing was found."""
-    if not found:
-        return batch.select(columns).clear(batch.height)
-    pieces = [runs[one.run].frame.select(columns)[one.positions] for one in found]
-    if len(found) == 1 and len(found[0].rows) == batch.height:  # found in order, so row by row
-        return pieces[0]
-    where = pl.Series([None], dtype=pl.UInt32).new_from_index(0, batch.height)
+    """The columns of the groups found, one row per row of a batch, null where nothing was found."""
+    pieces = [pl.DataFrame(_gather(runs[one.run].frame, columns, one.positions)) for one in found]
+    where = pl.Series([None], dtype=pl.UInt32).new_from_index(0, height)
     first = 0
     for one in found:
         where.scatter(one.rows, row_numbers(len(one.rows)) + first)
@@ -97,25 +98,70 @@ def totals_before(
     return pl.concat(pieces)[where]
 
 
-def with_batch(run: Run, batch: Run, replaced: pl.Series | None) -> Run:
-    """The run with the groups of a batch; `replaced` are the positions of those it held already."""
+def added(
+    runs: Sequence[Run], found: Sequence[Found], batch: pl.DataFrame, columns: Sequence[str]
+) -> pl.DataFrame:
+    """The batch with what was found in these columns added to them."""
+    sums: list[pl.Series] = []
+    for name in columns:
+        column = batch.get_column(name).clone()
+        for one in found:
+            before = runs[one.run].frame.get_column(name)[one.positions]
+            column.scatter(one.rows, column[one.rows] + before)
+        sums.append(column)
+    return batch.with_columns(sums)
+
+
+def with_batch(run: Run, batch: Run, replaced: pl.Series | None, columns: Sequence[str] = ()) -> Run:
+    """The run with the groups of a batch; `replaced` are the positions of those it held already.
+
+    `columns` may be given if these are all that differ between versions of a group and can be
+    written in place, and if `replaced` is in the order of the batch.
+    """
     if replaced is None:
         kept = run.frame
+    elif columns and len(replaced) == batch.rows:
+        return _rewritten(run, batch, replaced, columns)
     elif len(replaced) == run.rows:
         return Run(batch.frame, batch.index, batch.windows, batch.rows, object())
     else:
-        kept = run.frame.filter(_without(None, replaced, run.rows))
+        kept = run.frame.filter(without(None, replaced, run.rows))
     return run_of(pl.concat([kept, batch.frame]).sort(SLOT), run.windows | batch.windows)
 
 
+def _rewritten(run: Run, batch: Run, replaced: pl.Series, columns: Sequence[str]) -> Run:
+    """No group is new: the same groups in the same order, with copies of the columns that change."""
+    changed: list[pl.Series] = []
+    for name in columns:
+        column = run.frame.get_column(name).clone()
+        changed.append(column.scatter(replaced, batch.frame.get_column(name)))
+    return Run(run.frame.with_columns(changed), run.index, run.windows, run.held_rows, object())
+
+
 def merge_runs(runs: Sequence[Run], groups: Sequence[str]) -> Run:
-    """One run of several neighbours, newest first: the newest totals of every group."""
-    newest = runs[0]
-    for older in runs[1:]:
-        replaced = [one.positions for one in look_up([older], newest.frame, groups)]
-        newest = with_batch(older, newest, pl.concat(replaced) if replaced else None)
-    # A copy of the values, so that no memory of the runs merged stays behind.
-    return run_of(newest.frame[row_numbers(newest.rows)], newest.windows)
+    """One run of several neighbours, newest first: the newest totals of every group.
+
+    Its values are copies, so that no memory of the runs merged stays behind.
+    """
+    merged = newest_groups([run.frame for run in runs], groups)
+    windows = frozenset[int]().union(*(run.windows for run in runs))
+    return run_of(merged[row_numbers(merged.height)], windows)
+
+
+def newest_groups(frames: Sequence[pl.DataFrame], groups: Sequence[str]) -> pl.DataFrame:
+    """Frames of groups, newest first, as one: of each group the newest row, sorted by slot.
+
+    Sorting by slot brings the rows of a group together; only those that share a slot are
+    compared by key.
+    """
+    if len(frames) == 1:
+        return sorted_by(frames[0], SLOT, groups)
+    ordered = pl.concat(frames[::-1]).sort(SLOT, maintain_order=True)
+    shared = shares_neighbour(ordered.get_column(SLOT))
+    if not shared.any():
+        return ordered
+    newest = ordered.filter(shared).unique(subset=list(groups), keep="last", maintain_order=True)
+    return sorted_by(pl.concat([ordered.filter(~shared), newest]), SLOT, groups)
 
 
 def cut(run: Run, closed: Iterable[int], size_ms: int) -> tuple[Run | None, list[pl.DataFrame]]:
@@ -159,11 +205,3 @@ def _rest(run: Run, pieces: Sequence[pl.DataFrame], windows: frozenset[int]) -> 
     return Run(
         frame, HashIndex(frame.get_column(SLOT), run.index.longest), windows, run.held_rows, run.origin
     )
-
-
-def newest_groups(pieces: Sequence[pl.DataFrame], groups: Sequence[str]) -> pl.DataFrame:
-    """The pieces (newest first, at least one) as one frame: of each group the newest row, sorted by slot."""
-    if len(pieces) == 1:
-        return sorted_by(pieces[0], SLOT, groups)
-    newest = pl.concat(pieces).unique(subset=list(groups), keep="first", maintain_order=True)
-    return sorted_by(newest, SLOT, groups)

@@ -27,12 +27,14 @@ from drizzle_streams.engine.layout import Layout, Ranges
 from drizzle_streams.engine.runs import (
     Found,
     Run,
+    added,
     cut,
     look_up,
     merge_runs,
     newest_groups,
     run_of,
     totals_before,
+    without,
 )
 from drizzle_streams.engine.series import largest, smallest
 from drizzle_streams.engine.snapshot import decode_parts, encode_parts
@@ -76,10 +78,14 @@ class StageState:
             return replace(self, version=batch), new
         plan = self.layout.plan
         found = look_up(self.runs, new, plan.groups)
-        changed = plan.combine(new, totals_before(self.runs, found, new, plan.accumulators))
+        changed = new
+        if found and plan.additive:
+            changed = added(self.runs, found, new, plan.accumulators)
+        elif found:
+            changed = plan.combine(new, totals_before(self.runs, found, new.height, plan.accumulators))
         windows = _windows(changed, self.layout)
-        runs = add_batch(self.runs, run_of(changed, windows), found)
-        rows_max = max(CHANGED_ROWS_MAX, self.keys // 2)
+        runs = add_batch(self.runs, run_of(changed, windows), found, plan.in_place)
+        rows_max = max(CHANGED_ROWS_MAX, self.keys // 4)
         state = replace(
             self,
             version=batch,
@@ -151,6 +157,10 @@ class StageState:
             changed = [newest_groups(frames[::-1], self.layout.plan.groups)] if frames else []
             return False, encode_parts(self.version, self.clock, changed)
         return True, encode_parts(self.version, self.clock, [run.frame for run in reversed(self.runs)])
+
+    def forget_changes(self, batch: int) -> StageState:
+        """This state when no snapshot since a batch before that one will be asked for: frees memory."""
+        return replace(self, changes=self.changes.forget(batch))
 
     def compaction(self) -> Compaction | None:
         """Work that makes later batches cheaper, if there is any; to be done beside batches."""
@@ -226,9 +236,7 @@ def _with_new(
         return {**counts, start: counts.get(start, 0) + changed.height - known}
     fresh = changed.get_column(WINDOW_START)
     if found:
-        is_new = pl.Series([True]).new_from_index(0, changed.height)
-        for one in found:
-            is_new.scatter(one.rows, values=False)
+        is_new = without(None, pl.concat([one.rows for one in found]), changed.height)
         fresh = fresh.filter(is_new)
     added = dict(fresh.value_counts().iter_rows())
     return {**counts, **{start: counts.get(start, 0) + count for start, count in added.items()}}

@@ -11,14 +11,14 @@ from typing import Final
 import polars as pl
 
 from drizzle_streams.engine.columns import KEY_HASH, WINDOW_START
+from drizzle_streams.engine.keys import HASH_BITS, upper_bits
 from drizzle_streams.engine.program import TumblingWindow
 from drizzle_streams.errors import BuildError, explain
 
 SLOT: Final = "__slot"
 """uint64: sort key of state rows."""
 
-_WINDOW_BITS: Final = 16
-_HASH_BITS: Final = 64 - _WINDOW_BITS
+_WINDOW_BITS: Final = 64 - HASH_BITS
 
 
 def event_time_ms(name: str, dtype: pl.DataType) -> pl.Expr:
@@ -53,11 +53,11 @@ def slot(window: TumblingWindow | None) -> pl.Expr:
     if window is None:
         return pl.col(KEY_HASH).alias(SLOT)
     number = (pl.col(WINDOW_START) // window.size_ms) & ((1 << _WINDOW_BITS) - 1)
-    upper = number.cast(pl.UInt64) * pl.lit(1 << _HASH_BITS, dtype=pl.UInt64)
-    return (upper + pl.col(KEY_HASH) // pl.lit(1 << _WINDOW_BITS, dtype=pl.UInt64)).alias(SLOT)
+    upper = number.cast(pl.UInt64) * pl.lit(1 << HASH_BITS, dtype=pl.UInt64)
+    return (upper + upper_bits(pl.col(KEY_HASH))).alias(SLOT)
 
 
 def slot_range(start: int, size_ms: int) -> tuple[int, int]:
     """First and last slot of a window, both inclusive."""
-    first = (start // size_ms & ((1 << _WINDOW_BITS) - 1)) << _HASH_BITS
-    return first, first + (1 << _HASH_BITS) - 1
+    first = (start // size_ms & ((1 << _WINDOW_BITS) - 1)) << HASH_BITS
+    return first, first + (1 << HASH_BITS) - 1
