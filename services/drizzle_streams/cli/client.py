@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from drizzle_streams.config import ClientSettings
+    from drizzle_streams.api.client import Destination
 
 
 def add_cluster(parser: argparse.ArgumentParser) -> None:
@@ -15,23 +15,24 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cluster",
         metavar="URL",
-        help="the coordinator (default: DRIZZLE_CLUSTER, or what `drizzle up` started in this folder)",
+        help="the coordinator (default: DRIZZLE_CLUSTER, or what `drizzle up` started in this folder); its"
+        " token is read from DRIZZLE_TOKEN or the file that DRIZZLE_TOKEN_FILE names",
     )
 
 
-def found(arguments: argparse.Namespace) -> ClientSettings:
-    """The cluster that is meant."""
-    from drizzle_streams.local.found import find_cluster
+def found(arguments: argparse.Namespace) -> Destination:
+    """The cluster that is meant. Raises `ConfigError` where there is none."""
+    from drizzle_streams.api.client import destination
 
-    return find_cluster(arguments.cluster)
+    return destination(arguments.cluster, None)
 
 
 def get(arguments: argparse.Namespace, path: str, method: str = "GET") -> dict[str, Any]:
     """The cluster's JSON answer."""
     from drizzle_streams.local.http import ask
 
-    settings = found(arguments)
-    return ask(settings.cluster, path, settings.token, method=method)
+    to = found(arguments)
+    return ask(to.cluster, path, to.token, method=method)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

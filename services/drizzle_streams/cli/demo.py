@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import signal
 import tempfile
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from drizzle_streams.cli.values import number, whole
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,11 +30,17 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """How much, how long, who is killed."""
-    parser.add_argument("--rate", type=int, default=20_000, help="events per second (default: 20000)")
-    parser.add_argument("--seconds", type=float, default=30.0, help="length of the load (default: 30)")
-    parser.add_argument("--workers", type=int, default=2, help="worker processes (default: 2)")
-    parser.add_argument("--sources", type=int, default=2, help="source processes (default: 2)")
-    parser.add_argument("--batch-interval-ms", type=float, default=50.0, help="batch interval (default: 50)")
+    parser.add_argument(
+        "--rate", type=whole(1, 10**7), default=20_000, help="events per second (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seconds", type=number(1, 86_400), default=30.0, help="length of the load (default: 30)"
+    )
+    parser.add_argument("--workers", type=whole(1, 64), default=2, help="worker processes (default: 2)")
+    parser.add_argument("--sources", type=whole(1, 64), default=2, help="source processes (default: 2)")
+    parser.add_argument(
+        "--batch-interval-ms", type=number(1, 60_000), default=50.0, help="batch interval (default: 50)"
+    )
     parser.add_argument("--window", default="10s", help="tumbling window (default: 10s)")
     parser.add_argument(
         "--kill",
@@ -44,8 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scheduling", default="group", choices=("group", "prescheduled", "barrier"), help="(default: group)"
     )
-    parser.add_argument("--group-size", type=int, default=20, help="batches per group (default: 20)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of all events (default: 0)")
+    parser.add_argument(
+        "--group-size", type=whole(1, 10_000), default=20, help="batches per group (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=whole(0, 2**63), default=0, help="seed of all events (default: 0)")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON; - is standard output")
     parser.add_argument(
         "--dir", type=Path, help="keep state and logs in this directory (default: a temporary one, removed)"
@@ -78,6 +87,7 @@ async def _demo(arguments: argparse.Namespace, directory: Path) -> dict[str, Any
     from rich.console import Console
 
     from drizzle_streams.api.durations import parse_whole_ms
+    from drizzle_streams.cli.interrupt import until_interrupted
     from drizzle_streams.local.demo import DemoSettings
     from drizzle_streams.local.demo_view import print_report
 
@@ -96,16 +106,13 @@ async def _demo(arguments: argparse.Namespace, directory: Path) -> dict[str, Any
         seed=arguments.seed,
     )
     console = Console(stderr=arguments.json == "-")
-    task = asyncio.ensure_future(_shown(settings, console))
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, task.cancel)
-    try:
-        report = await task
-    except asyncio.CancelledError:
+    report = await until_interrupted(_shown(settings, console))
+    if report is None:
         console.print("interrupted: everything is stopped and removed")
         return None
     print_report(console, report)
+    if not report["exact"] and arguments.dir is None:
+        console.print("run it again with --dir DIR to keep state and logs for a look", style="dim")
     return report
 
 

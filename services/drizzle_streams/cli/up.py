@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import signal
 from pathlib import Path
+
+from drizzle_streams.cli.values import whole
+from drizzle_streams.config import COORDINATOR_PORT
 
 _EPILOG = """\
 State (logs of records, Redis, the token) is kept in --dir, so the next `drizzle up` goes on where
@@ -18,9 +20,14 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Sizes and places."""
-    parser.add_argument("--workers", type=int, default=2, help="worker processes (default: 2)")
-    parser.add_argument("--sources", type=int, default=2, help="source processes (default: 2)")
-    parser.add_argument("--port", type=int, default=7070, help="the coordinator's port (default: 7070)")
+    parser.add_argument("--workers", type=whole(1, 64), default=2, help="worker processes (default: 2)")
+    parser.add_argument("--sources", type=whole(1, 64), default=2, help="source processes (default: 2)")
+    parser.add_argument(
+        "--port",
+        type=whole(1, 65_535),
+        default=COORDINATOR_PORT,
+        help="the coordinator's port (default: 7070)",
+    )
     parser.add_argument(
         "--dir", type=Path, default=Path(".drizzle"), help="state directory (default: .drizzle)"
     )
@@ -29,38 +36,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Keep the cluster up until asked to stop."""
-    return asyncio.run(_up(arguments))
+    from drizzle_streams.cli.interrupt import until_interrupted
+
+    asyncio.run(until_interrupted(_up(arguments)))
+    return 0
 
 
-async def _up(arguments: argparse.Namespace) -> int:
+async def _up(arguments: argparse.Namespace) -> None:
     from drizzle_streams.local.cluster import LocalCluster, LocalSettings
-    from drizzle_streams.local.found import leave_note, remove_note
+    from drizzle_streams.local.found import STATE_DIRECTORY, leave_note, remove_note
 
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stop.set)
     settings = LocalSettings(
         directory=arguments.dir.resolve(),
         workers=arguments.workers,
         sources=arguments.sources,
         port=arguments.port,
     )
-    print(f"starting {settings.sources} sources, {settings.workers} workers, a coordinator and Redis …")
+    note = STATE_DIRECTORY.resolve()  # in this folder, wherever the state is kept
+    print(
+        f"starting {settings.sources} sources, {settings.workers} workers, a coordinator and Redis …",
+        flush=True,
+    )
     async with LocalCluster(settings) as cluster:
-        leave_note(settings.directory, cluster.address, cluster.token)
+        leave_note(note, cluster.address, cluster.token)
         try:
             _say(cluster.address, cluster.source_addresses, settings.directory)
-            assert cluster.failure is not None
-            waiting = asyncio.create_task(stop.wait())
-            await asyncio.wait({waiting, cluster.failure}, return_when=asyncio.FIRST_COMPLETED)
-            waiting.cancel()
-            if cluster.failure.done():
-                raise cluster.failure.result()
+            await cluster.failed()
         finally:
-            remove_note(settings.directory)
-            print("stopping …")
-    return 0
+            remove_note(note)
+            print("stopping …", flush=True)
 
 
 def _say(address: str, sources: list[str], directory: Path) -> None:

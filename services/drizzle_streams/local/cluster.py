@@ -19,12 +19,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NoReturn
 
-from drizzle_streams.errors import ConfigError, DrizzleError, UnreachableError, explain
+from drizzle_streams.errors import ConfigError, DrizzleError, explain
 from drizzle_streams.local.http import ask, is_ready
-from drizzle_streams.local.ports import HOST, free_port, require_free
+from drizzle_streams.local.ports import HOST, free_port, is_free, require_free
 from drizzle_streams.local.process import ServiceProcess
 from drizzle_streams.local.redis import EmbeddedRedis
+from drizzle_streams.local.together import together
 
 READY_TIMEOUT_S = 60.0
 READY_POLL_S = 0.05
@@ -58,7 +60,7 @@ class LocalCluster:
         self.token = ""
         self.services: dict[str, ServiceProcess] = {}
         self.redis = EmbeddedRedis(settings.directory / "redis")
-        self.failure: asyncio.Future[DrizzleError] | None = None
+        self._failure: asyncio.Future[BaseException] | None = None
         self._watchers: list[asyncio.Task[None]] = []
         self._stopping = False
 
@@ -79,15 +81,18 @@ class LocalCluster:
 
     async def start(self) -> None:
         """Start Redis, coordinator, sources, workers; raises `ConfigError` with what one of them said."""
-        self.failure = asyncio.get_running_loop().create_future()
+        self._failure = asyncio.get_running_loop().create_future()
         self._prepare()
         await self.redis.start()
-        self._describe()
-        await self._start_services(["coordinator"])
-        others = [name for name in self.services if name != "coordinator"]
-        await self._start_services(others)
+        for service in self.services.values():
+            service.environment = {**service.environment, "DRIZZLE_REDIS_URL": self.redis.url}
+        for service in self.services.values():
+            await service.start()  # all at once: members say hello again until the coordinator hears
+        await together(*(self._until_ready(service) for service in self.services.values()))
         self._watchers = [asyncio.create_task(self._watch(s), name=s.name) for s in self.services.values()]
         self._watchers.append(asyncio.create_task(self._watch_redis(), name="redis"))
+        for watcher in self._watchers:
+            watcher.add_done_callback(self._watcher_ended)
 
     async def stop(self) -> None:
         """Workers and sources, then the coordinator, then Redis."""
@@ -117,7 +122,7 @@ class LocalCluster:
         """Services of a kind, by name."""
         return [s for s in self.services.values() if s.role == role]
 
-    async def kill(self, role: str) -> str:
+    def kill(self, role: str) -> str:
         """SIGKILL the last process of a role (or redis); returns its name."""
         if role == "redis":
             if self.redis.pid is not None:
@@ -127,7 +132,13 @@ class LocalCluster:
         victim.signal(signal.SIGKILL)
         return victim.name
 
-    async def ask(self, path: str, method: str = "GET") -> dict[str, object]:
+    async def failed(self) -> NoReturn:
+        """Wait for what the supervisor cannot mend (a service that cannot start again) and raise it."""
+        if self._failure is None:
+            raise RuntimeError("the cluster was never started")
+        raise await asyncio.shield(self._failure)
+
+    async def ask(self, path: str, method: str = "GET") -> dict[str, Any]:
         """A request to the coordinator."""
         return await asyncio.to_thread(ask, self.address, path, self.token, method=method)
 
@@ -141,26 +152,17 @@ class LocalCluster:
         self.redis = EmbeddedRedis(self.directory / "redis", ports["redis"])
         coordinator = f"http://{HOST}:{ports['coordinator']}"
         self._add("coordinator", "coordinator", ports["coordinator"], ())
-        for i in range(1, self.settings.sources + 1):
-            name = f"source-{i}"
-            flags = (
-                "--coordinator",
-                coordinator,
-                "--data-dir",
-                str(self.directory / name),
-                "--partitions",
-                str(self.settings.partitions),
-            )
-            self._add(name, "source", ports[name], flags)
-        for i in range(1, self.settings.workers + 1):
-            self._add(f"worker-{i}", "worker", ports[f"worker-{i}"], ("--coordinator", coordinator))
+        for name in self._names("source"):
+            place = ("--data-dir", str(self.directory / name), "--partitions", str(self.settings.partitions))
+            self._add(name, "source", ports[name], ("--coordinator", coordinator, *place))
+        for name in self._names("worker"):
+            self._add(name, "worker", ports[name], ("--coordinator", coordinator))
 
     def _add(self, name: str, role: str, port: int, flags: Sequence[str]) -> None:
         common = ("--name", name, "--port", str(port), "--host", HOST)
         lease = ("--lease-ms", str(self.settings.lease_ms)) if role == "coordinator" else ()
         environment = {
             "DRIZZLE_TOKEN": self.token,
-            "DRIZZLE_REDIS_URL": "",  # filled in when Redis has its port
             "POLARS_MAX_THREADS": str(self.settings.polars_threads),
         }
         self.services[name] = ServiceProcess(
@@ -182,37 +184,28 @@ class LocalCluster:
     def _kept_ports(self) -> dict[str, int]:
         """Ports by service, kept in the state directory so that a second `up` finds the same."""
         path = self.directory / "ports.json"
-        ports: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
-        names = ["redis", "coordinator"]
-        names += [f"source-{i}" for i in range(1, self.settings.sources + 1)]
-        names += [f"worker-{i}" for i in range(1, self.settings.workers + 1)]
+        kept: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
         if self.settings.port is not None:
+            kept["coordinator"] = self.settings.port
             require_free(self.settings.port, "coordinator")
-            ports["coordinator"] = self.settings.port
-        for name in names:
-            while name not in ports:
+        ports: dict[str, int] = {}
+        for name in ("redis", "coordinator", *self._names("source"), *self._names("worker")):
+            port = kept.get(name)
+            while port is None or port in ports.values() or not is_free(port):
                 port = free_port()
-                if port not in ports.values():
-                    ports[name] = port
-        path.write_text(json.dumps(ports, indent=2))
+            ports[name] = port
+        path.write_text(json.dumps({**kept, **ports}, indent=2))
         return ports
 
-    def _describe(self) -> None:
-        """Now that Redis answers, say where; leave a note for commands that look for this cluster."""
-        for service in self.services.values():
-            service.environment = {**service.environment, "DRIZZLE_REDIS_URL": self.redis.url}
-
-    async def _start_services(self, names: Sequence[str]) -> None:
-        services = [self.services[name] for name in names]
-        for service in services:
-            await service.start()
-        await asyncio.gather(*(self._until_ready(service) for service in services))
+    def _names(self, role: str) -> list[str]:
+        count = self.settings.sources if role == "source" else self.settings.workers
+        return [f"{role}-{number}" for number in range(1, count + 1)]
 
     async def _until_ready(self, service: ServiceProcess) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S
         while not await asyncio.to_thread(is_ready, service.address):
             if service.pid is None:
-                raise ConfigError(service.last_words().removeprefix("drizzle: "))
+                raise ConfigError(service.last_words())
             if time.monotonic() > deadline:
                 raise ConfigError(
                     explain(
@@ -234,8 +227,7 @@ class LocalCluster:
             if self._stopping:
                 return
             if status == EXIT_CONFIG:
-                self._fail(ConfigError(service.last_words().removeprefix("drizzle: ")))
-                return
+                raise ConfigError(service.last_words())
             quick = quick + 1 if time.monotonic() - began < HEALTHY_S else 0
             await self._tell_exited(service)
             await asyncio.sleep(RESTART_BACKOFF_S[min(quick, len(RESTART_BACKOFF_S) - 1)])
@@ -255,13 +247,14 @@ class LocalCluster:
         for _ in range(TELL_ATTEMPTS_MAX):
             try:
                 status = await self.ask("/status")
-                for member in status["workers"]:  # type: ignore[attr-defined]
+                for member in status["workers"]:
                     if str(member["id"]).startswith(f"{service.name}-"):
                         await self.ask(f"/nodes/{member['id']}/exited", "POST")
                 return
-            except UnreachableError:
+            except DrizzleError:  # it may be the coordinator that is away
                 await asyncio.sleep(TELL_REST_S)
 
-    def _fail(self, error: DrizzleError) -> None:
-        if self.failure is not None and not self.failure.done():
-            self.failure.set_result(error)
+    def _watcher_ended(self, watcher: asyncio.Task[None]) -> None:
+        error = None if watcher.cancelled() else watcher.exception()
+        if error is not None and self._failure is not None and not self._failure.done():
+            self._failure.set_result(error)

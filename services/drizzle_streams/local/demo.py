@@ -15,11 +15,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drizzle_streams.errors import DrizzleError
 from drizzle_streams.local.cluster import LocalCluster, LocalSettings
+from drizzle_streams.local.outage import USUAL_FOR_S, Outage
+from drizzle_streams.local.together import together
 from drizzle_streams.local.ysb import COUNT_FIELD, SINK_PREFIX, STREAM, ysb_job
+
+if TYPE_CHECKING:
+    from drizzle_streams.api.settings import SchedulingMode
 
 JOB = "ysb"
 STATUS_INTERVAL_S = 0.5
@@ -44,7 +49,7 @@ class DemoSettings:
     window: str = "10s"
     window_ms: int = 10_000
     kill: str = "worker"
-    scheduling: str = "group"
+    scheduling: SchedulingMode = "group"
     group_size: int = 20
     seed: int = 0
 
@@ -71,7 +76,7 @@ async def run_demo(settings: DemoSettings, show: Show) -> Values:
     local = LocalSettings(settings.directory, workers=settings.workers, sources=settings.sources)
     async with LocalCluster(local) as cluster:
         run = _Run(settings, cluster, state, show)
-        report = await run.everything()
+        report = await run.report()
     report["wall_seconds"] = round(time.monotonic() - began, 3)
     return report
 
@@ -84,21 +89,32 @@ class _Run:
         self.ads = settings.directory / "ads.parquet"
         self.run_file = settings.directory / "run.json"
         self.verdict_file = settings.directory / "verdict.json"
+        self.outage = Outage(self._lag_ms, settings.batch_interval_ms)
+        self.outage_s = 0.0
 
-    async def everything(self) -> Values:
-        """Submit, load, kill, check, report."""
+    async def report(self) -> Values:
+        """Submit, load, kill, check, report; ends early when the cluster cannot go on."""
+        work = asyncio.create_task(self._work())
+        helpers = [asyncio.create_task(self._watch()), asyncio.create_task(self.cluster.failed())]
+        try:
+            await asyncio.wait({work, *helpers}, return_when=asyncio.FIRST_COMPLETED)
+            for task in helpers:
+                if task.done():
+                    await task  # it ends only by failing
+            return await work
+        finally:
+            for task in (work, *helpers):
+                task.cancel()
+            await asyncio.gather(work, *helpers, return_exceptions=True)
+
+    async def _work(self) -> Values:
         await self._loadgen("ads", "--seed", str(self.settings.seed), "--out", str(self.ads))
         await self._submit()
-        watching = asyncio.create_task(self._watch())
-        try:
-            await self._load()
-            self._phase("checking")
-            verdict = await self._check()
-            job = await self.cluster.ask(f"/jobs/{JOB}")
-        finally:
-            watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await watching
+        self._phase("running")
+        await together(self._load(), self._kill_half_way())
+        self._phase("checking")
+        verdict = await self._check()
+        job = await self.cluster.ask(f"/jobs/{JOB}")
         self._phase("stopping")
         return self._report(json.loads(self.run_file.read_text()), verdict, job)
 
@@ -108,7 +124,7 @@ class _Run:
             self.ads,
             window=settings.window,
             batch_interval=f"{settings.batch_interval_ms:g}ms",
-            scheduling=settings.scheduling,  # type: ignore[arg-type]
+            scheduling=settings.scheduling,
             group_size=settings.group_size,
             name=JOB,
         )
@@ -116,40 +132,40 @@ class _Run:
 
     async def _load(self) -> None:
         settings = self.settings
-        self._phase("running")
-        load = asyncio.create_task(
-            self._loadgen(
-                "run",
-                "--sources",
-                ",".join(self.cluster.source_addresses),
-                "--stream",
-                STREAM,
-                "--seed",
-                str(settings.seed),
-                "--rate",
-                str(settings.rate),
-                "--seconds",
-                str(settings.seconds),
-                "--progress",
-                "--json",
-                str(self.run_file),
-                timeout_s=settings.seconds + LOAD_SLACK_S,
-            )
+        await self._loadgen(
+            "run",
+            "--sources",
+            ",".join(self.cluster.source_addresses),
+            "--stream",
+            STREAM,
+            "--seed",
+            str(settings.seed),
+            "--rate",
+            str(settings.rate),
+            "--seconds",
+            str(settings.seconds),
+            "--progress",
+            "--json",
+            str(self.run_file),
+            timeout_s=settings.seconds + LOAD_SLACK_S,
         )
-        killing = asyncio.create_task(self._kill_half_way())
-        try:
-            await load
-        finally:
-            killing.cancel()
-            load.cancel()
-            await asyncio.gather(killing, load, return_exceptions=True)
 
     async def _kill_half_way(self) -> None:
         if self.settings.kill == "none":
             return
-        await asyncio.sleep(self.settings.seconds / 2)
-        self.state.killed = await self.cluster.kill(self.settings.kill)
+        await asyncio.sleep(max(0.0, self.settings.seconds / 2 - USUAL_FOR_S))
+        await self.outage.learn()
+        self.state.killed = self.cluster.kill(self.settings.kill)
         self.show(self.state)
+        self.outage_s = await self.outage.seconds()
+
+    async def _lag_ms(self) -> float | None:
+        try:
+            answer = await self.cluster.ask("/jobs")
+        except DrizzleError:
+            return None
+        lags = [job["frontier_lag"]["ms"] for job in answer["jobs"] if job["job"] == JOB]
+        return float(lags[0]) if lags else None
 
     async def _check(self) -> Values:
         await self._loadgen(
@@ -186,6 +202,7 @@ class _Run:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for us: we end it in order
         )
         assert process.stdout is not None
         assert process.stderr is not None
@@ -211,8 +228,6 @@ class _Run:
             with suppress(DrizzleError):
                 self.state.cluster = await self.cluster.ask("/status")
                 self.state.job = await self.cluster.ask(f"/jobs/{JOB}")
-            if self.cluster.failure is not None and self.cluster.failure.done():
-                raise self.cluster.failure.result()
             self.show(self.state)
             await asyncio.sleep(STATUS_INTERVAL_S)
 
@@ -222,9 +237,8 @@ class _Run:
 
     def _report(self, load: Values, verdict: Values, job: Values) -> Values:
         latency = job.get("batch_latency_ms") or {}
-        recoveries = [
-            r for r in job.get("recoveries", []) if "lost" in r["reason"] or "restart" in r["reason"]
-        ]
+        # The coordinator times a recovery from its verdict on, we from the kill, to the next reading.
+        recovered_s = max((recovery["seconds"] for recovery in job["recoveries"]), default=0.0)
         return {
             "sent": load["sent"],
             "counted": verdict["counted"],
@@ -236,7 +250,7 @@ class _Run:
             "group_size": job["group_size"],
             "latency_ms": verdict["latency_ms"],
             "batch_latency_ms": latency.get("all"),
-            "recovery_seconds": round(max((r["seconds"] for r in recoveries), default=0.0), 3),
+            "recovery_seconds": round(max(self.outage_s, recovered_s), 3),
             "wall_seconds": 0.0,
             "killed": self.state.killed,
             "settings": {

@@ -24,7 +24,7 @@ def free_port() -> int:
     highest = max(_ephemeral_lowest() - 1, _LOWEST + 1_000)
     for _ in range(_ATTEMPTS_MAX):
         port = random.randint(_LOWEST, highest)
-        if _is_free(port):
+        if is_free(port):
             return port
     raise ConfigError(
         explain(
@@ -36,9 +36,20 @@ def free_port() -> int:
     )
 
 
+def is_free(port: int) -> bool:
+    """Whether nothing listens on the port at this moment."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # TIME_WAIT is not "taken"
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
+
+
 def require_free(port: int, thing: str) -> None:
     """Raise ConfigError naming `thing` if something listens on the port."""
-    if not _is_free(port):
+    if not is_free(port):
         raise taken(port, thing)
 
 
@@ -58,13 +69,3 @@ def _ephemeral_lowest() -> int:
     """The first port the kernel hands to outgoing connections; 32,768 where it does not say."""
     path = Path("/proc/sys/net/ipv4/ip_local_port_range")
     return int(path.read_text().split()[0]) if path.exists() else 32_768
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # TIME_WAIT is not "taken"
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-        return True

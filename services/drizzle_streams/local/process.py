@@ -16,6 +16,8 @@ from pathlib import Path
 
 STOP_GRACE_S = 8.0
 LOG_TAIL_BYTES = 4_000
+LOG_BYTES_MAX = 16 * 1024 * 1024
+"""A log longer than this is put aside, in place of the one before, when a new life begins."""
 
 
 @dataclass
@@ -39,6 +41,8 @@ class ServiceProcess:
     async def start(self) -> None:
         """Start a new life; the log is appended to."""
         self.starts += 1
+        if self.log.exists() and self.log.stat().st_size > LOG_BYTES_MAX:
+            self.log.replace(self.log.with_suffix(".log.1"))
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -80,7 +84,7 @@ class ServiceProcess:
             await self.wait()
 
     def last_words(self) -> str:
-        """The last line of its log, for an error message."""
+        """The last line of its log, for an error message; without the `drizzle: ` of a refusal."""
         data = self.log.read_bytes()[-LOG_TAIL_BYTES:] if self.log.exists() else b""
         lines = [line for line in data.decode(errors="replace").splitlines() if line.strip()]
-        return lines[-1] if lines else "nothing in its log"
+        return lines[-1].removeprefix("drizzle: ") if lines else "nothing in its log"
