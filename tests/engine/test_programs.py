@@ -156,6 +156,27 @@ class TestSteps:
         assert [(letter.partition, letter.offset) for letter in output.dead_letters] == [(0, 11)]
         assert output.records_in == 2
 
+    @pytest.mark.parametrize("partial", [True, False])
+    def test_rows_that_a_join_made_of_one_keep_the_order_of_the_table(self, partial: bool) -> None:
+        table = pl.DataFrame({"id": ["a"] * 50, "w": range(50)})
+        kinds = (AggregateKind.FIRST, AggregateKind.LAST)
+        spec = aggregation(
+            keys=("k",),
+            aggregates=tuple(Aggregate(kind.value, kind, pl.col("w")) for kind in kinds),
+            partial=partial,
+        )
+        job = made(
+            reading(JoinTable("t", ("k",), ("id",)), shuffle=spec),
+            StageProgram(StageId(1), merge=spec, sink=1),
+            t=table,
+        )
+        block = StageExecutor(job, StageId(0)).run_input([0], entries(*[Event("a", 3)] * 20)).blocks
+        assert block is not None
+        reducer = StageExecutor(job, StageId(1), 1)
+        _, output = reducer.run_blocks(reducer.empty_state([0]), 0, [block])
+        assert output.rows is not None
+        assert output.rows.select("first", "last").rows() == [(0, 49)]
+
 
 class TestSeveralShuffles:
     """Counts per (k, j) and window of 10, then the sum per k and window of 20."""
@@ -331,6 +352,11 @@ class TestRefused:
         self, changes: dict[str, Any], words: str
     ) -> None:
         with pytest.raises(BuildError, match=words):
+            Player(aggregation(**changes))
+
+    @pytest.mark.parametrize("changes", [{"keys": ("gone",)}, {"event_time": "gone"}])
+    def test_columns_that_are_not_there_are_refused(self, changes: dict[str, Any]) -> None:
+        with pytest.raises(BuildError, match="'gone'"):
             Player(aggregation(**changes))
 
     def test_a_stage_must_read_or_merge(self) -> None:

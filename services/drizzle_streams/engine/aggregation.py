@@ -31,6 +31,7 @@ from drizzle_streams.engine.columns import (
     PARTITION,
     WINDOW_END,
     WINDOW_START,
+    is_reserved,
 )
 from drizzle_streams.engine.index import sorted_by
 from drizzle_streams.engine.keys import key_group, key_hash
@@ -48,7 +49,7 @@ class AggregationPlan:
     """
 
     def __init__(self, aggregation: Aggregation, schema: Mapping[str, pl.DataType], key_groups: int) -> None:
-        _check(aggregation)
+        _check(aggregation, schema)
         self.spec = aggregation
         picks = any(needs_order(one) for one in aggregation.aggregates)
         self._timed = picks and aggregation.event_time is not None
@@ -102,13 +103,15 @@ class AggregationPlan:
     def partial(self, inputs: pl.DataFrame) -> pl.DataFrame:
         """One row per group and upstream partition: groups, `PARTITION`, accumulators; in any order."""
         if self._ordered:
-            inputs = inputs.sort([*([TIME] if self._timed else []), PARTITION, OFFSET])
+            order = [*([TIME] if self._timed else []), PARTITION, OFFSET]
+            inputs = inputs.sort(order, maintain_order=True)  # a join may have made several rows of one
         return inputs.group_by([*self.groups, PARTITION], maintain_order=True).agg(self._partial)
 
     def place(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Add key group and slot; sort by hash (so by key group), upstream partition, then what is left."""
         rest = [OFFSET] if OFFSET in frame.columns else self.groups[::-1]
-        placed = frame.with_columns(self._hash).with_columns(self._place).sort(KEY_HASH, PARTITION, *rest)
+        placed = frame.with_columns(self._hash).with_columns(self._place)
+        placed = placed.sort(KEY_HASH, PARTITION, *rest, maintain_order=True)
         return pl.DataFrame([column for column in placed.get_columns() if column.name != KEY_HASH])
 
     def merge(self, partials: pl.DataFrame) -> pl.DataFrame:
@@ -161,7 +164,14 @@ def _is_fixed(dtype: pl.DataType) -> bool:
     return dtype.is_numeric() or dtype.is_temporal() or isinstance(dtype, pl.Boolean | pl.String)
 
 
-def _check(spec: Aggregation) -> None:
+def _check(spec: Aggregation, schema: Mapping[str, pl.DataType]) -> None:
+    for name in (*spec.keys, *([spec.event_time] if spec.event_time else [])):
+        if name not in schema:
+            known = ", ".join(one for one in schema if not is_reserved(one))
+            remedy = "Keep it through select, or name another one."
+            raise BuildError(
+                explain(f"column {name!r}", wanted="it before an aggregation", found=known, remedy=remedy)
+            )
     if not spec.keys:
         raise BuildError(
             explain("aggregation", wanted="key columns", found="none", remedy="Group by a column.")

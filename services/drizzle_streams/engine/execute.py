@@ -31,7 +31,7 @@ from drizzle_streams.engine.frames import Block, decode_block, encode_block, sli
 from drizzle_streams.engine.layout import Layout
 from drizzle_streams.engine.operators import Steps
 from drizzle_streams.engine.parsing import Parser
-from drizzle_streams.engine.program import Program, StageProgram
+from drizzle_streams.engine.program import Program
 from drizzle_streams.engine.records import DeadLetter, InputEntry
 from drizzle_streams.engine.runs import newest_groups
 from drizzle_streams.engine.series import largest, smallest, total
@@ -90,38 +90,33 @@ class StageExecutor:
         self._partitions = partitions
         self._key_groups = program.key_groups
         schema: Mapping[str, pl.DataType]
+        shuffle = self._stage.shuffle
         if self._stage.read is not None:
-            shuffle = self._stage.shuffle
             ordered = shuffle is not None and needs_offsets(shuffle)
             self._parser = Parser(self._stage.read, with_offsets=ordered)
             schema = self._parser.parse(()).frame.schema
         elif self._stage.merge is not None:
-            self.layout = Layout(_upstream(program, self._stage), partitions, program.key_groups)
+            plan = AggregationPlan(self._stage.merge, _schema_before(program, stage), program.key_groups)
+            self.layout = Layout(plan, partitions, program.key_groups)
             schema = self._emitted(self.layout.plan.no_groups, 0).schema
         else:
             wanted, remedy = "a stream to read or blocks to merge", "Compile the job again."
             raise BuildError(explain(f"stage {stage}", wanted=wanted, found="neither", remedy=remedy))
         self._steps = Steps(self._stage.steps, program.tables, schema)
         self.schema = self._steps.schemas[-1]
-        shuffle = self._stage.shuffle
         self._shuffle = AggregationPlan(shuffle, self.schema, program.key_groups) if shuffle else None
+        self._time = shuffle.event_time if shuffle else None
+        self._settled = 0 if self._time is None else self._steps.settled(self._time)
 
     # ------------------------------------------------------------------ stages that read a stream
 
     def run_input(self, partitions: Sequence[int], entries: Sequence[InputEntry]) -> StageOutput:
         """A batch of a stage that reads: the entries of these stream partitions, all of them."""
         parsed = self._parser.parse(entries)
-        column, settled = self._mark_position()
-        timed = self._steps.run(parsed.frame, 0, settled)
-        marks = _marks(timed, column, parsed.lengths if settled == 0 else None, partitions)
-        rows = self._steps.run(timed, settled)
+        timed = self._steps.run(parsed.frame, 0, self._settled)
+        marks = _marks(timed, self._time, parsed.lengths if self._settled == 0 else None, partitions)
+        rows = self._steps.run(timed, self._settled)
         return self._output(rows, marks, parsed.records, parsed.dead)
-
-    def _mark_position(self) -> tuple[pl.Expr | None, int]:
-        name = self._stage.shuffle.event_time if self._stage.shuffle else None
-        if name is None:
-            return None, 0
-        return event_time_ms(name, self.schema[name]), self._steps.settled(name)
 
     # ------------------------------------------------------------------ stages that merge blocks
 
@@ -176,20 +171,14 @@ class StageExecutor:
 
     def _merge_marks(self, state: StageState, rows: pl.DataFrame) -> Marks:
         """Marks for the next stage: the first window that can still come, or else what was seen."""
-        column, settled = self._mark_position()
-        shuffle, window = self._stage.shuffle, self.layout.plan.spec.window
-        is_window_time = shuffle is not None and shuffle.event_time in {WINDOW_START, WINDOW_END}
-        if window is None or not is_window_time or settled:
-            return _marks(rows, column, None, state.partitions)
+        window = self.layout.plan.spec.window
+        if window is None or self._time not in {WINDOW_START, WINDOW_END} or self._settled:
+            return _marks(rows, self._time, None, state.partitions)
         bound = self.layout.late_bound(state.clock)
         if bound is None:
             return tuple((partition, None) for partition in state.partitions)
         first_open = -(-bound // window.size_ms) * window.size_ms
-        mark = (
-            first_open
-            if shuffle is not None and shuffle.event_time == WINDOW_START
-            else first_open + window.size_ms
-        )
+        mark = first_open if self._time == WINDOW_START else first_open + window.size_ms
         return tuple((partition, mark) for partition in state.partitions)
 
     # ------------------------------------------------------------------ both
@@ -200,7 +189,9 @@ class StageExecutor:
         given = None
         if self._stage.sink is not None or self._shuffle is None:
             own = PARTITION if self._stage.read is not None else KEY_GROUP
-            given = rows.select(name for name in rows.columns if name == own or not is_reserved(name))
+            given = pl.DataFrame(
+                [one for one in rows.get_columns() if one.name == own or not is_reserved(one.name)]
+            )
         if self._shuffle is None:
             return StageOutput(None, given, None, 0, dead, records, rows.height)
         plan = self._shuffle
@@ -219,12 +210,10 @@ def output_schema(program: Program, stage: StageId) -> dict[str, pl.DataType]:
     return {name: dtype for name, dtype in schema.items() if not is_reserved(name)}
 
 
-def _upstream(program: Program, stage: StageProgram) -> AggregationPlan:
-    """The plan of what a stage merges, over the schema that the stage before it ends with."""
-    assert stage.merge is not None
+def _schema_before(program: Program, stage: StageId) -> Mapping[str, pl.DataType]:
+    """The schema that the stage before this one ends with."""
     light = replace(program, tables={name: table.clear() for name, table in program.tables.items()})
-    before = StageExecutor(light, StageId(stage.stage - 1))
-    return AggregationPlan(stage.merge, before.schema, program.key_groups)
+    return StageExecutor(light, StageId(stage - 1)).schema
 
 
 def _with_late(output: StageOutput, late: pl.DataFrame) -> StageOutput:
@@ -247,7 +236,7 @@ def _split_late(partials: pl.DataFrame, bound: int | None) -> tuple[pl.DataFrame
 
 def _marks(
     frame: pl.DataFrame,
-    time: pl.Expr | None,
+    time: str | None,
     lengths: Sequence[tuple[int, int]] | None,
     partitions: Sequence[int],
 ) -> Marks:
@@ -255,10 +244,12 @@ def _marks(
     highest: dict[int, int | None] = dict.fromkeys(sorted(partitions))
     if time is not None and frame.height:
         if lengths is None:
-            found = frame.group_by(PARTITION).agg(time.max().alias("time"))
-            highest.update(found.iter_rows())
+            expr = event_time_ms(time, frame.schema[time])
+            highest.update(frame.group_by(PARTITION).agg(expr.max()).iter_rows())
         else:
-            times = frame.select(time).to_series()
+            times = frame.get_column(time)
+            if times.dtype != pl.Int64:
+                times = frame.select(event_time_ms(time, times.dtype)).to_series()
             first = 0
             for partition, rows in lengths:
                 highest[partition] = largest(times.slice(first, rows))
