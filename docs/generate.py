@@ -64,7 +64,10 @@ No run of this version has been recorded yet, so there is no number here. Measur
             "window latency, ms (window end → its final count in the sink)",
             percentiles(report["latency_ms"]),
         ),
-        ("recovery, s (SIGKILL → the frontier is as close to its schedule as before)", f"{report['recovery_seconds']}"),
+        (
+            "recovery, s (SIGKILL → the frontier is as close to its schedule as before)",
+            f"{report['recovery_seconds']}",
+        ),
     ]
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
     return f"""\
