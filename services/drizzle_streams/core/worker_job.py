@@ -7,13 +7,14 @@ All data movement is by ranges and coalesced per (worker, worker, batch).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from drizzle_streams.core import actions as act
 from drizzle_streams.core.arrivals import Arrivals, mask_of
 from drizzle_streams.core.cohorts import Cohort
 from drizzle_streams.core.machine import Effects
+from drizzle_streams.core.retained import Retained, Run
 from drizzle_streams.model.ids import (
     NO_BATCH,
     BatchId,
@@ -64,7 +65,7 @@ class WorkerJob:
         self.launched: list[BatchId] = [NO_BATCH for _ in spec.stages]
         self.cohorts: dict[CohortId, Cohort] = {}
         self.arrivals = [Arrivals() for _ in spec.stages]
-        self.retained: list[dict[BatchId, dict[PartitionId, float]]] = [{} for _ in spec.stages]
+        self.retained = Retained(len(spec.stages))
         self.fetching: set[act.FetchBlocks | act.FetchInput] = set()
         self.report_due = False
         self._report_whole = False
@@ -117,18 +118,7 @@ class WorkerJob:
         if partitions:
             self._open(adoption, partitions, now, out)
         for line in adoption.available:
-            ready = msg.BlocksReady(
-                job=self.spec.job,
-                generation=self.generation,
-                worker=line.worker,
-                stage=line.stage,
-                partitions=line.partitions,
-                downstream=adoption.stage,
-                wanted=adoption.partitions,
-                first=line.first,
-                last=line.last,
-                sealed_at_ms=0.0,
-            )
+            ready = self._ready(line, adoption.stage, adoption.partitions)
             self.blocks_ready(ready, carried=False, out=out)
 
     def _open(
@@ -159,69 +149,51 @@ class WorkerJob:
 
     def _announce_all(self, stage: StageSpec, needed: tuple[tuple[BatchId, ...], ...], out: Effects) -> None:
         """Metadata push to the owners of a new generation: retained blocks, by ranges (section 3.3 b)."""
-        if not self.retained[stage.stage]:
-            return
         for below in self.spec.downstream(stage.stage):
             for owner, partitions in self.placement.by_owner(below.stage).items():
                 first = min(needed[below.stage][p] for p in partitions)
-                wanted = Wanted(below.stage, owner, partitions, first)
-                self.announce(stage.stage, wanted, None, out)
+                self.announce(stage.stage, Wanted(below.stage, owner, partitions, first), None, out)
 
     def announce(
         self, stage: StageId, wanted: Wanted, only: frozenset[PartitionId] | None, out: Effects
     ) -> None:
         """Say which retained blocks lie here, one line per run of batches."""
-        owner = wanted.owner
-        for run_first, run_last, held, sealed in self._runs(stage, wanted.first, only):
-            ready = msg.BlocksReady(
-                job=self.spec.job,
-                generation=self.generation,
-                worker=self.worker,
-                stage=stage,
-                partitions=held,
-                downstream=wanted.downstream,
-                wanted=wanted.partitions,
-                first=run_first,
-                last=run_last,
-                sealed_at_ms=sealed,
-            )
-            if owner == self.worker:
-                self._local_blocks(ready)
-            else:
-                out.send(NodeId(owner), ready)
+        for run in self.retained.runs(stage, wanted.first, only):
+            self._tell(stage, wanted, run, out)
 
-    def _runs(
-        self, stage: StageId, first: BatchId, only: frozenset[PartitionId] | None
-    ) -> Iterator[tuple[BatchId, BatchId, tuple[PartitionId, ...], float]]:
-        """Retained blocks as runs of consecutive batches with the same partitions."""
-        run: tuple[BatchId, BatchId, tuple[PartitionId, ...], float] | None = None
-        for batch in sorted(b for b in self.retained[stage] if b >= first):
-            kept = self.retained[stage][batch]
-            held = tuple(sorted(p for p in kept if only is None or p in only))
-            if not held:
-                continue
-            sealed = max(kept[p] for p in held)
-            if run is not None and run[1] + 1 == batch and run[2] == held:
-                run = (run[0], batch, held, sealed)
-                continue
-            if run is not None:
-                yield run
-            run = (batch, batch, held, sealed)
-        if run is not None:
-            yield run
+    def _tell(self, stage: StageId, wanted: Wanted, run: Run, out: Effects) -> None:
+        """To another worker by message; to ourselves at once."""
+        line = msg.Available(stage, run.partitions, self.worker, run.first, run.last)
+        ready = self._ready(line, wanted.downstream, wanted.partitions, run.sealed_at_ms)
+        if wanted.owner == self.worker:
+            self._local_blocks(ready)
+        else:
+            out.send(NodeId(wanted.owner), ready)
+
+    def _ready(
+        self,
+        line: msg.Available,
+        downstream: StageId,
+        wanted: tuple[PartitionId, ...],
+        sealed_at_ms: float = 0.0,
+    ) -> msg.BlocksReady:
+        """A line of who holds what, as the announcement it amounts to."""
+        return msg.BlocksReady(
+            job=self.spec.job,
+            generation=self.generation,
+            worker=line.worker,
+            stage=line.stage,
+            partitions=line.partitions,
+            downstream=downstream,
+            wanted=wanted,
+            first=line.first,
+            last=line.last,
+            sealed_at_ms=sealed_at_ms,
+        )
 
     def _local_blocks(self, ready: msg.BlocksReady) -> None:
         for batch in range(ready.first, ready.last + 1):
-            fragment = act.Fragment(
-                ready.job,
-                ready.downstream,
-                ready.stage,
-                BatchId(batch),
-                NodeId(self.worker),
-                ready.partitions,
-                ready.wanted,
-            )
-            self._arrived(fragment, ready.sealed_at_ms)
+            self._arrived(_fragment(ready, BatchId(batch)), ready.sealed_at_ms)
 
     # --- arrivals -------------------------------------------------------------------------
 
@@ -232,16 +204,7 @@ class WorkerJob:
         if first > last:
             return
         if carried:
-            fragment = act.Fragment(
-                ready.job,
-                ready.downstream,
-                ready.stage,
-                ready.first,
-                NodeId(ready.worker),
-                ready.partitions,
-                ready.wanted,
-            )
-            self._arrived(fragment, ready.sealed_at_ms)
+            self._arrived(_fragment(ready, ready.first), ready.sealed_at_ms)
             return
         if ready.worker == self.worker:
             return
@@ -301,16 +264,7 @@ class WorkerJob:
         """Pulled blocks are here."""
         self.fetching.discard(fetch)
         for batch, sealed_at_ms in batches:
-            fragment = act.Fragment(
-                fetch.job,
-                fetch.downstream,
-                fetch.stage,
-                batch,
-                NodeId(fetch.sender),
-                fetch.partitions,
-                fetch.wanted,
-            )
-            self._arrived(fragment, sealed_at_ms)
+            self._arrived(_fragment(fetch, batch), sealed_at_ms)
 
     def input_fetched(self, fetch: act.FetchInput) -> None:
         """Pulled records are here."""
@@ -386,29 +340,13 @@ class WorkerJob:
     def _hand_on(
         self, stage: StageSpec, cohort: Cohort, batch: BatchId, sealed_at_ms: float, out: Effects
     ) -> None:
-        kept = self.retained[stage.stage].setdefault(batch, {})
-        for partition in cohort.partitions:
-            kept[partition] = sealed_at_ms
+        self.retained.keep(stage.stage, batch, cohort.partitions, sealed_at_ms)
         if batch > self.notify_through:
             return
+        run = Run(batch, batch, cohort.partitions, sealed_at_ms)
         for below in self.spec.downstream(stage.stage):
-            for owner, wanted in self.placement.by_owner(below.stage).items():
-                ready = msg.BlocksReady(
-                    job=self.spec.job,
-                    generation=self.generation,
-                    worker=self.worker,
-                    stage=stage.stage,
-                    partitions=cohort.partitions,
-                    downstream=below.stage,
-                    wanted=wanted,
-                    first=batch,
-                    last=batch,
-                    sealed_at_ms=sealed_at_ms,
-                )
-                if owner == self.worker:
-                    self._local_blocks(ready)
-                else:
-                    out.send(NodeId(owner), ready)
+            for owner, partitions in self.placement.by_owner(below.stage).items():
+                self._tell(stage.stage, Wanted(below.stage, owner, partitions, batch), run, out)
 
     def _credit(self, stage: StageSpec, cohort: Cohort, batch: BatchId, out: Effects) -> None:
         layout = self.layouts[str(stage.stream)]
@@ -471,9 +409,7 @@ class WorkerJob:
         if batch <= self.committed:
             return
         self.committed = batch
-        for kept in self.retained:
-            for old in [b for b in kept if b <= batch]:
-                del kept[old]
+        self.retained.drop(batch)
         out.start(act.DropBlocks(self.spec.job, batch))
 
     def launch(self, launch: msg.Launch, now: float) -> None:
@@ -489,18 +425,7 @@ class WorkerJob:
         self._launch(launch.stage, launch.batch, now)
         mine = self.placement.held_by(self.worker, launch.stage)
         for line in launch.available:
-            ready = msg.BlocksReady(
-                job=self.spec.job,
-                generation=self.generation,
-                worker=line.worker,
-                stage=line.stage,
-                partitions=line.partitions,
-                downstream=launch.stage,
-                wanted=mine,
-                first=line.first,
-                last=line.last,
-                sealed_at_ms=0.0,
-            )
+            ready = self._ready(line, launch.stage, mine)
             if line.worker == self.worker:
                 self._local_blocks(ready)
             else:
@@ -544,3 +469,9 @@ class WorkerJob:
 
     def _of_stage(self, stage: StageId) -> list[Cohort]:
         return [cohort for cohort in self.cohorts.values() if cohort.stage == stage]
+
+
+def _fragment(of: msg.BlocksReady | act.FetchBlocks, batch: BatchId) -> act.Fragment:
+    """The name of one batch's data in an announcement, or in the fetch that it led to."""
+    sender = of.worker if isinstance(of, msg.BlocksReady) else of.sender
+    return act.Fragment(of.job, of.downstream, of.stage, batch, NodeId(sender), of.partitions, of.wanted)

@@ -1,0 +1,66 @@
+"""Map outputs that a worker still holds, and how to speak of them in ranges.
+
+Blocks stay until a checkpoint lies behind them (law 5): whoever adopts a lost partition pulls
+them from here instead of having them computed again (lineage reuse, section 3.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from drizzle_streams.model.ids import BatchId, PartitionId, StageId
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Consecutive batches of which the same partitions are held; `sealed_at_ms` of the latest part."""
+
+    first: BatchId
+    last: BatchId
+    partitions: tuple[PartitionId, ...]
+    sealed_at_ms: float
+
+
+class Retained:
+    """What is held, per stage, batch and partition, with when the batch was sealed."""
+
+    def __init__(self, stages: int) -> None:
+        self._held: list[dict[BatchId, dict[PartitionId, float]]] = [{} for _ in range(stages)]
+
+    def __len__(self) -> int:
+        return sum(len(batches) for batches in self._held)
+
+    def keep(
+        self, stage: StageId, batch: BatchId, partitions: tuple[PartitionId, ...], sealed_at_ms: float
+    ) -> None:
+        """Blocks of these partitions were made."""
+        held = self._held[stage].setdefault(batch, {})
+        for partition in partitions:
+            held[partition] = sealed_at_ms
+
+    def drop(self, through: BatchId) -> None:
+        """A checkpoint lies behind them."""
+        for held in self._held:
+            for old in [batch for batch in held if batch <= through]:
+                del held[old]
+
+    def runs(
+        self, stage: StageId, first: BatchId, only: frozenset[PartitionId] | None = None
+    ) -> Iterator[Run]:
+        """What is held from `first` on, as few lines as say it; `only` some of the partitions."""
+        run: Run | None = None
+        for batch in sorted(b for b in self._held[stage] if b >= first):
+            kept = self._held[stage][batch]
+            held = tuple(sorted(p for p in kept if only is None or p in only))
+            if not held:
+                continue
+            sealed = max(kept[p] for p in held)
+            if run is not None and run.last + 1 == batch and run.partitions == held:
+                run = Run(run.first, batch, held, sealed)
+                continue
+            if run is not None:
+                yield run
+            run = Run(batch, batch, held, sealed)
+        if run is not None:
+            yield run
