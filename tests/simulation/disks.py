@@ -66,6 +66,11 @@ class SimSnapshots:
         """None where the part is gone: an owner of a replaced generation may come too late."""
         return self.parts.get(key)
 
+    def clear(self, run: str) -> None:
+        """A run has ended: whoever still stores a part of it is refused."""
+        self.fence[run] = 1 << 60
+        self.delete([key for key in self.parts if key.startswith(f"{run}/")])
+
     def delete(self, keys: Sequence[str]) -> None:
         for key in keys:
             self.parts.pop(key, None)

@@ -336,6 +336,8 @@ class SimCoordinator:
                 self.world.snapshots.fence[spec.run] = self.generation
             case act.DeleteSnapshots(keys=keys):
                 self.world.snapshots.delete(keys)
+            case act.ForgetProgram(job=job):
+                self.world.snapshots.clear(self.life.machine.role.jobs[job].spec.run)
             case _:
                 pass
 

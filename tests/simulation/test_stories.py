@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from drizzle_streams.core.events import NodeExited, StopRequested
+from drizzle_streams.model.job import Scheduling
 from drizzle_streams.protocol.records import JobPhase
 from tests.simulation.checkers import demand_everything, demand_progress
 from tests.simulation.values import JOB, spec
@@ -105,8 +108,9 @@ def test_a_worker_that_joins_gets_its_share_without_a_restart() -> None:
     demand_everything(world)
 
 
-def test_a_stopped_job_finishes_what_is_launched_and_leaves_nothing() -> None:
-    world = settled()
+@pytest.mark.parametrize("scheduling", list(Scheduling))
+def test_a_stopped_job_finishes_what_is_launched_and_leaves_nothing(scheduling: Scheduling) -> None:
+    world = settled(job=spec(scheduling))
     world.coordinator.post(StopRequested(JOB))
     world.run(5.0)
     job = world.job_state

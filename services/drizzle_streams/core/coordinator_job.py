@@ -317,14 +317,18 @@ class CoordinatorJob:
         if self.phase is JobPhase.STOPPING:
             if self.group is None or self.progress.frontier >= self.group.last:
                 self.end(JobPhase.STOPPED, "stopped by request", now, out)
-            return
+                return
+        else:
+            self._launch_due(now, out)
+        if self.spec.scheduling is Scheduling.BARRIER:
+            self._launch_stages(out)
+
+    def _launch_due(self, now: float, out: Effects) -> None:
         while True:
             group = next_group(self.spec, self.group, self.progress.frontier, now * 1000.0)
             if group is None:
-                break
+                return
             self._launch_group(group, out)
-        if self.spec.scheduling is Scheduling.BARRIER:
-            self._launch_stages(out)
 
     def _launch_group(self, group: GroupRecord, out: Effects) -> None:
         self.group = group
