@@ -19,6 +19,8 @@ SEEDS = 200
 SEEDS_PER_TEST = 10
 STORM_S = 5.0
 
+pytestmark = pytest.mark.timeout(600)  # many seconds of CPU on a busy machine, none of waiting
+
 
 def run_seed(seed: int, scheduling: Scheduling = Scheduling.GROUP) -> World:
     """One storm and its aftermath; raises `BrokenPromiseError` with the story of the seed."""
