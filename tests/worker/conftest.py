@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 
 import pytest
+import uvloop
 
 from drizzle_streams.api.compile import CompiledJob
 from drizzle_streams.connectors.memory import MemoryResults
@@ -17,6 +19,14 @@ from drizzle_streams.transport.http import HttpTransport
 from drizzle_streams.transport.http_server import HttpServer, ServerLimits
 from drizzle_streams.transport.memory import MemoryNetwork, MemoryTransport
 from tests.worker.worker_worlds import Hand, compiled, job_bytes, serve_program
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Workers are tested on the loop they run on."""
+    return {"uvloop": uvloop.new_event_loop}
+
 
 TOKEN = "token-of-the-tests"
 

@@ -19,10 +19,13 @@ from drizzle_streams.coordinator.service import CoordinatorService
 from drizzle_streams.source.service import SourceService
 from drizzle_streams.stores.memory import MemorySnapshotStore
 from drizzle_streams.worker.service import WorkerService
+from tests.services import service_worlds
 from tests.services.service_worlds import TOKEN, ask, coordinator_on, running, submit
 from tests.worker.worker_worlds import STREAM, Letters, Row, latest, ndjson, sums_of, until
 
 BATCHES_PER_CHECKPOINT = 5
+LEASE_MS = 10_000
+"""Longer than a busy machine stalls: who is gone here is told of by its supervisor (law 6)."""
 
 
 @dataclass
@@ -44,7 +47,7 @@ class Cluster:
         return self.coordinator.address
 
     async def start(self) -> None:
-        self.coordinator = coordinator_on(snapshots=self.snapshots, lease_ms=500)
+        self.coordinator = coordinator_on(snapshots=self.snapshots, lease_ms=LEASE_MS)
         await self.closing.enter_async_context(running(self.coordinator))
         for number in range(2):
             settings = SourceServiceSettings(
@@ -57,6 +60,12 @@ class Cluster:
             source = SourceService(settings)
             await self.closing.enter_async_context(running(source))
             self.sources.append(source)
+        # A stream is laid out over the sources that are there when its job comes.
+        await service_worlds.until(self._both_joined, "both sources are members")
+
+    async def _both_joined(self) -> bool:
+        status = await ask("GET", f"{self.address}/status")
+        return len(status.json["sources"]) == len(self.sources)
 
     async def worker(self) -> WorkerService:
         """Another worker that has been welcomed."""
@@ -78,6 +87,8 @@ class Cluster:
         await asyncio.wait({task})
         if not task.cancelled():
             task.result()
+        assert service.life is not None
+        await ask("POST", f"{self.address}/nodes/{service.life.worker}/exited")
 
     async def submit(self, scheduling: SchedulingMode = "group") -> None:
         clicks = dz.stream(
