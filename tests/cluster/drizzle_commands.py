@@ -177,7 +177,7 @@ class ClusterDoors:
 
 def doors_of(directory: Path) -> ClusterDoors:
     """The doors of a cluster that is starting in this directory."""
-    until("a state directory with ports", lambda: (directory / "ports.json").exists())
+    until("a state directory with ports", (directory / "ports.json").exists)
     return until("ports that can be read", lambda: _readable(directory))
 
 
@@ -206,6 +206,6 @@ def _processes() -> Iterator[tuple[int, str]]:
 
 def _works_in(pid: int, folder: Path) -> bool:
     try:
-        return Path(os.readlink(f"/proc/{pid}/cwd")).is_relative_to(folder)
+        return Path(f"/proc/{pid}/cwd").readlink().is_relative_to(folder)
     except OSError:
         return False

@@ -43,8 +43,8 @@ def assert_exact(report: dict[str, Any], seconds: int) -> None:
     assert report["counted"] == views(seconds)
     assert (report["lost"], report["duplicates"]) == (0, 0)
     assert report["windows"] >= seconds * 1000 // WINDOW_MS
-    assert PERCENTILES <= report["latency_ms"].keys()
-    assert PERCENTILES <= report["batch_latency_ms"].keys()
+    assert report["latency_ms"].keys() >= PERCENTILES
+    assert report["batch_latency_ms"].keys() >= PERCENTILES
 
 
 @pytest.mark.parametrize("victim", ["worker", "coordinator", "source", "redis"])

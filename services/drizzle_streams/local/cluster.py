@@ -11,9 +11,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import secrets
 import signal
 import time
 from collections.abc import Sequence
@@ -22,8 +20,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from drizzle_streams.errors import ConfigError, DrizzleError, explain
+from drizzle_streams.local.directory import StateDirectory
 from drizzle_streams.local.http import ask, is_ready
-from drizzle_streams.local.ports import HOST, free_port, is_free, require_free
+from drizzle_streams.local.ports import HOST, require_free
 from drizzle_streams.local.process import ServiceProcess
 from drizzle_streams.local.redis import EmbeddedRedis
 from drizzle_streams.local.together import together
@@ -61,6 +60,7 @@ class LocalCluster:
         self.services: dict[str, ServiceProcess] = {}
         self.redis = EmbeddedRedis(settings.directory / "redis")
         self._failure: asyncio.Future[BaseException] | None = None
+        self._state = StateDirectory(settings.directory)
         self._watchers: list[asyncio.Task[None]] = []
         self._stopping = False
 
@@ -105,6 +105,7 @@ class LocalCluster:
         for service in self.services.values():
             await service.stop()
         await self.redis.stop()
+        self._state.unlock()
 
     # --- what the outside needs -----------------------------------------------------------
 
@@ -145,10 +146,14 @@ class LocalCluster:
     # --- making ---------------------------------------------------------------------------
 
     def _prepare(self) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self._state.lock()
         (self.directory / "logs").mkdir(exist_ok=True)
-        self.token = self._kept_token()
-        ports = self._kept_ports()
+        self.token = self._state.token()
+        port = self.settings.port
+        if port is not None:
+            require_free(port, "coordinator")
+        names = ("redis", "coordinator", *self._names("source"), *self._names("worker"))
+        ports = self._state.ports(names, {} if port is None else {"coordinator": port})
         self.redis = EmbeddedRedis(self.directory / "redis", ports["redis"])
         coordinator = f"http://{HOST}:{ports['coordinator']}"
         self._add("coordinator", "coordinator", ports["coordinator"], ())
@@ -173,29 +178,6 @@ class LocalCluster:
             environment=environment,
             log=self.directory / "logs" / f"{name}.log",
         )
-
-    def _kept_token(self) -> str:
-        path = self.directory / "token"
-        if not path.exists():
-            path.touch(mode=0o600)
-            path.write_text(secrets.token_hex(32))
-        return path.read_text().strip()
-
-    def _kept_ports(self) -> dict[str, int]:
-        """Ports by service, kept in the state directory so that a second `up` finds the same."""
-        path = self.directory / "ports.json"
-        kept: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
-        if self.settings.port is not None:
-            kept["coordinator"] = self.settings.port
-            require_free(self.settings.port, "coordinator")
-        ports: dict[str, int] = {}
-        for name in ("redis", "coordinator", *self._names("source"), *self._names("worker")):
-            port = kept.get(name)
-            while port is None or port in ports.values() or not is_free(port):
-                port = free_port()
-            ports[name] = port
-        path.write_text(json.dumps({**kept, **ports}, indent=2))
-        return ports
 
     def _names(self, role: str) -> list[str]:
         count = self.settings.sources if role == "source" else self.settings.workers
