@@ -13,6 +13,7 @@ from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
 from drizzle_streams.model.ids import BatchId, CohortId, Generation, JobId, NodeId, StageId
 from drizzle_streams.model.task import TaskKey
+from drizzle_streams.worker.execution import LATE_REASON
 from tests.worker.conftest import World
 from tests.worker.worker_worlds import (
     COHORT,
@@ -288,7 +289,7 @@ async def test_dead_letters_and_late_records_are_counted_and_kept(world: World) 
     assert metric(hand.registry, "drizzle_late_records_total", job=JOB) == 4
     reasons = [command[command.index("reason") + 1] for command in hand.letters.commands]
     assert "value" in str(reasons[0])
-    assert reasons[1:] == ["late: its window was closed"] * 4, "one per group and stream partition"
+    assert reasons[1:] == [LATE_REASON] * 4, "one per group and stream partition"
     assert {command[1] for command in hand.letters.commands} == {f"drizzle:{JOB}:dead"}
 
 

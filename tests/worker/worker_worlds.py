@@ -218,7 +218,6 @@ class Hand:
 
     async def close(self) -> None:
         await self.performer.close()
-        await self.bench.tasks.close()
         await self.transport.close()
         assert not self.failures, self.failures
 

@@ -34,7 +34,7 @@ def unwired(event: Event) -> None:
 class Bench:
     """`role` is read, never told anything; events go through `post`.
 
-    `held_bytes_max` bounds blocks and fragments together.
+    `held_bytes_max` bounds the blocks; together with the fragments it is when the bench is `full`.
     """
 
     role: Worker

@@ -27,6 +27,7 @@ from drizzle_streams.worker.cutting import Ranges, cut, wanted_ranges
 from drizzle_streams.worker.outputs import PartitionRows, split_rows
 from drizzle_streams.worker.programs import LoadedStage, failure
 
+LATE_REASON = "late: its window was closed, or it has no event time"
 LATE_ROWS_KEPT_MAX = 20
 """Late groups per task that are kept with the dead letters; all of them are counted. They are written
 as JSON one by one: Polars' own writer starts a streaming engine, which takes longer than the task."""
@@ -135,4 +136,4 @@ def _late_letters(late: pl.DataFrame | None) -> tuple[DeadLetter, ...]:
         return ()
     rows = late.head(LATE_ROWS_KEPT_MAX).to_dicts()
     lines = (json.dumps(row, default=str, ensure_ascii=False).encode() for row in rows)
-    return tuple(DeadLetter(-1, -1, "late: its window was closed", line) for line in lines)
+    return tuple(DeadLetter(-1, -1, LATE_REASON, line) for line in lines)

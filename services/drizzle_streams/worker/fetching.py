@@ -56,6 +56,10 @@ class Fetching:
         """Fetches that wait for their turn."""
         return len(self._waiting)
 
+    def close(self) -> None:
+        """Start none of those that wait."""
+        self._waiting.clear()
+
     def blocks(self, job: JobRun, action: act.FetchBlocks) -> None:
         """Pull blocks; ends in BlocksFetched or FetchFailed."""
         failed = partial(ev.FetchFailed, action)

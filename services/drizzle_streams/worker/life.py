@@ -121,5 +121,4 @@ class Life:
     async def _close(self) -> None:
         """After the driver: nothing is decided any more, so nothing that ends is told."""
         await self.performer.close()
-        await self.bench.tasks.close()
         await self.transport.close()

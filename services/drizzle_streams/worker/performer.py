@@ -83,7 +83,9 @@ class WorkerPerformer:
         return False
 
     async def close(self) -> None:
-        """The life ends: nothing new begins, sinks are closed."""
+        """The life ends: nothing new begins, what runs is cancelled, sinks are closed."""
+        self.fetching.close()
+        await self.bench.tasks.close()
         self.bench.threads.close()
         for job in self.jobs.values():
             await job.close()
