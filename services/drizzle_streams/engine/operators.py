@@ -36,9 +36,6 @@ class Steps:
             self._steps.append(ready)
             self.schemas.append(dict(empty.schema))
 
-    def __len__(self) -> int:
-        return len(self._steps)
-
     def run(self, frame: pl.DataFrame, first: int = 0, end: int | None = None) -> pl.DataFrame:
         """Run the steps [first, end) on a frame that has been through the steps before."""
         for step in self._steps[first:end]:
