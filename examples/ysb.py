@@ -1,7 +1,7 @@
 """The Yahoo Streaming Benchmark: views per campaign and ten seconds of event time.
 
-    drizzle-loadgen ads ads.parquet        # the static table: 100 campaigns × 10 ads
-    drizzle submit examples/ysb.py         # or: python examples/ysb.py
+    python -m drizzle_loadgen ads --out ads.parquet    # the static table: 100 campaigns × 10 ads
+    drizzle submit examples/ysb.py                     # or: python examples/ysb.py
 
 YSB_ADS names the table if it lies elsewhere. Counts are in Redis under `ysb:<campaign>:<window start>`.
 """

@@ -209,3 +209,18 @@ def test_a_binary_file_says_so(tmp_path: Path) -> None:
     path.write_bytes(b"\x00\xff\x00")
     with pytest.raises(BuildError, match="wanted a job file that runs to its end"):
         dz.load_jobs(path)
+
+
+@pytest.mark.parametrize("future", ["", "from __future__ import annotations\n"])
+def test_a_file_may_make_dataclasses_and_its_functions_still_travel_by_value(
+    write_file: WriteFile, future: str
+) -> None:
+    file = write_file(JOB)
+    file.write_text(
+        future
+        + "from dataclasses import dataclass\n\n@dataclass\nclass Page:\n    path: str\n\n"
+        + file.read_text()
+    )
+    (job,) = dz.load_jobs(file)
+    assert "__drizzle_job__" not in sys.modules
+    assert dz.Job.from_bytes(job.to_bytes()).spec == job.compile().spec

@@ -1,7 +1,6 @@
 """Two hundred bad days, each from a seed: exact values through every fault, then progress.
 
-A failing seed prints what struck when; run it alone with
-`pytest tests/simulation/test_seeds.py -k seed_17-` or `run_seed(17)`.
+A failing seed prints what struck when; run it alone with `run_seed(17)`.
 """
 
 from __future__ import annotations

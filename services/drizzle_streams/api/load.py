@@ -54,8 +54,9 @@ def _run(file: Path) -> dict[str, object]:
     module = ModuleType(MODULE_NAME)
     module.__file__ = str(file)
     try:
-        code = compile(file.read_bytes(), str(file), "exec")
-        with _importable(file.parent):
+        # Without our own `from __future__` flags: the file says which it wants.
+        code = compile(file.read_bytes(), str(file), "exec", dont_inherit=True)
+        with _importable(file.parent), _findable(module):
             exec(code, module.__dict__)
     except DrizzleError as error:
         raise BuildError(f"{_place(file, error)}: {error}") from error
@@ -79,6 +80,16 @@ def _importable(folder: Path) -> Iterator[None]:
         yield
     finally:
         sys.path.remove(str(folder))
+
+
+@contextmanager
+def _findable(module: ModuleType) -> Iterator[None]:
+    """Dataclasses look their module up while they are made; afterwards nobody may import it by name."""
+    sys.modules[MODULE_NAME] = module
+    try:
+        yield
+    finally:
+        sys.modules.pop(MODULE_NAME, None)
 
 
 def _place(file: Path, error: BaseException) -> str:

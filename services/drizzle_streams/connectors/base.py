@@ -29,8 +29,8 @@ nothing under an old name in the same place would find its tokens there already 
 first batches.
 
 **Failing.** A sink rides out an outage of its system within a bound, then raises `StoreError`.
-That ends the worker's part in the job; the batches since the last checkpoint are computed and
-written again elsewhere. A row that the system refuses for good must be found by `validate`.
+That fails the job: nothing more is launched, and what was written stays written. A row that the
+system refuses for good must be found by `validate`.
 """
 
 from __future__ import annotations
