@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from drizzle_streams.errors import DrizzleError
 
@@ -66,6 +67,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"drizzle {version('drizzle-streams')}")
     commands = parser.add_subparsers(metavar="COMMAND", title="commands")
     chosen = next((word for word in argv if not word.startswith("-")), None)
     for name, says in COMMANDS.items():

@@ -6,11 +6,13 @@ Standard library only, so that a command starts quickly; every request has a tim
 from __future__ import annotations
 
 import json
+from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from drizzle_streams.errors import DrizzleError, UnreachableError, explain
+from drizzle_streams.errors import ConfigError, DrizzleError, UnreachableError, explain
 
 TIMEOUT_S = 10.0
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
@@ -19,7 +21,11 @@ ANSWER_BYTES_MAX = 64 * 1024 * 1024
 def ask(
     address: str, path: str, token: str, *, method: str = "GET", timeout_s: float = TIMEOUT_S
 ) -> dict[str, Any]:
-    """The JSON answer to a request. Raises `UnreachableError` (no answer) or `DrizzleError` (refused)."""
+    """The JSON answer to a request.
+
+    Raises `ConfigError` (no address), `UnreachableError` (no answer) or `DrizzleError` (refused, or no JSON).
+    """
+    _require_address(address)
     request = Request(f"{address}{path}", method=method)
     if token:
         request.add_header("Authorization", f"Bearer {token}")
@@ -28,16 +34,9 @@ def ask(
             body = answer.read(ANSWER_BYTES_MAX)
     except HTTPError as error:
         raise DrizzleError(_refusal(address, error)) from error
-    except (URLError, OSError) as error:
-        raise UnreachableError(
-            explain(
-                f"cluster {address}",
-                wanted="an answer",
-                found=str(getattr(error, "reason", error)),
-                remedy="Start one with `drizzle up`, or name another with --cluster.",
-            )
-        ) from error
-    return json.loads(body) if body else {}
+    except (URLError, OSError, HTTPException) as error:
+        raise UnreachableError(_no_answer(address, error)) from error
+    return _json(address, body)
 
 
 def is_ready(address: str, timeout_s: float = 1.0) -> bool:
@@ -45,15 +44,51 @@ def is_ready(address: str, timeout_s: float = 1.0) -> bool:
     try:
         with urlopen(f"{address}/readyz", timeout=timeout_s) as answer:
             return answer.status == 200
-    except (URLError, OSError):
+    except (URLError, OSError, HTTPException):
         return False
+
+
+def _require_address(address: str) -> None:
+    try:
+        parts = urlsplit(address)
+        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number
+        fits = False
+    if not fits:
+        remedy = "Name the coordinator's with --cluster or DRIZZLE_CLUSTER."
+        raise ConfigError(
+            explain("cluster address", wanted="http://host:port", found=repr(address), remedy=remedy)
+        )
+
+
+def _json(address: str, body: bytes) -> dict[str, Any]:
+    try:
+        return json.loads(body) if body else {}
+    except ValueError as error:
+        raise DrizzleError(
+            explain(
+                f"cluster {address}",
+                wanted="the JSON of a coordinator",
+                found=repr(body[:80]),
+                remedy="Check the address: another service seems to listen there.",
+            )
+        ) from error
+
+
+def _no_answer(address: str, error: Exception) -> str:
+    return explain(
+        f"cluster {address}",
+        wanted="an answer",
+        found=str(getattr(error, "reason", error)) or type(error).__name__,
+        remedy="Start one with `drizzle up`, or name another with --cluster.",
+    )
 
 
 def _refusal(address: str, error: HTTPError) -> str:
     try:
         reason = json.loads(error.read(64 * 1024))["error"]
     except (ValueError, KeyError, TypeError):
-        reason = {"thing": f"{address}", "wanted": "200", "found": str(error.code), "remedy": "See its log."}
+        reason = {"thing": address, "wanted": "200", "found": str(error.code), "remedy": "See its log."}
     if isinstance(reason, dict) and {"thing", "wanted", "found", "remedy"} <= reason.keys():
         return explain(
             str(reason["thing"]),
