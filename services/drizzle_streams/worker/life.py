@@ -69,20 +69,7 @@ class Life:
         self.transport = HttpTransport(NodeId(worker), self.server, settings.token)
         self.role = Worker(WorkerSettings(worker, "", settings.slots))
         registry = CollectorRegistry()
-        self.bench = Bench(
-            role=self.role,
-            clock=clock,
-            transport=self.transport,
-            tasks=OwnedTasks(self._tasks.fail),
-            threads=Threads(settings.slots),
-            snapshots=snapshots,
-            letters=DeadLetters(link, settings.namespace),
-            metrics=WorkerMetrics(registry),
-            coordinator=settings.coordinator,
-            redis_url=settings.redis_url,
-            held_bytes_max=settings.blocks_bytes_max,
-            rejoin=self._rejoin,
-        )
+        self.bench = self._furnish(settings, clock, snapshots, link, WorkerMetrics(registry))
         self.performer = WorkerPerformer(self.bench)
         gate = Gate(self.role)
         node = Node(NodeId(worker), int(clock.now() * 1000), gate)
@@ -92,6 +79,29 @@ class Life:
         self.watching.add_doors(self.server)
         self.transport.serve(BLOCKS_PATH, Serving(self.bench, self.performer.jobs).fetch)
         self.transport.on_failure = self._tasks.fail
+
+    def _furnish(
+        self,
+        settings: WorkerServiceSettings,
+        clock: Clock,
+        snapshots: SnapshotStore,
+        link: CommandLink,
+        metrics: WorkerMetrics,
+    ) -> Bench:
+        return Bench(
+            role=self.role,
+            clock=clock,
+            transport=self.transport,
+            tasks=OwnedTasks(self._tasks.fail),
+            threads=Threads(settings.slots),
+            snapshots=snapshots,
+            letters=DeadLetters(link, settings.namespace),
+            metrics=metrics,
+            coordinator=settings.coordinator,
+            redis_url=settings.redis_url,
+            held_bytes_max=settings.blocks_bytes_max,
+            rejoin=self._rejoin,
+        )
 
     async def run(self, stop: asyncio.Event) -> str | None:
         """Live until `stop` is set (None), or until declared lost (the reason); raises what ended it else."""
