@@ -122,6 +122,26 @@ def test_a_stopped_job_finishes_what_is_launched_and_leaves_nothing(scheduling: 
     assert all(not disk.bounds for disk in world.disks.values())
 
 
+def test_a_source_that_is_away_when_a_job_is_placed_is_read_all_the_same() -> None:
+    world = World(2)
+    world.run(0.05)  # members are in, the job is not
+    away = world.of_kind("source")[0]
+    world.pause(away)
+    world.run(0.05 + LEASE_S * 2)
+    world.resume(away)
+    demand_progress(world)
+    assert set(world.job_state.layouts[0].owners) == {"source-1", "source-2"}
+    demand_everything(world)
+
+
+def test_a_source_that_comes_after_a_job_was_laid_out_is_told_of() -> None:
+    world = settled(sources=1)
+    world.disks["source-9"] = type(world.disks["source-1"])(2)
+    world.start_source("source-9")
+    world.run(1.0)
+    assert "SourceNotRead" in kinds(world)
+
+
 def test_the_same_seed_is_the_same_story() -> None:
     def told(seed: int) -> list[tuple[float, str, str]]:
         world = World(seed)

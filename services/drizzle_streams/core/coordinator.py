@@ -197,6 +197,9 @@ class Coordinator:
         for job in self.jobs.values():
             if job.awaiting_until is None:
                 job.tell_source(hello.source, out)
+            if news and job.layouts and job.phase in ACTIVE and hello.source not in job.sources():
+                text = f"{hello.source} joined after the job was laid out: its records are not read"
+                self.story.tell(now, "SourceNotRead", text, job.spec.job)
 
     def _greet(self, node: NodeId, address: str, now: float, out: Effects, *, news: bool) -> None:
         """Welcome a node, and let everybody know where everybody answers."""
@@ -282,7 +285,7 @@ class Coordinator:
     def _settle(self, now: float, out: Effects) -> None:
         """Jobs that can be placed, or must be placed anew, want a plan; the fence gives its number."""
         workers = frozenset(WorkerId(m.node) for m in self.membership.workers())
-        sources = [(SourceId(m.node), m.size) for m in self.membership.sources()]
+        sources = [(SourceId(node), size) for node, size in self.membership.known_sources()]
         wanting = False
         for job in self.jobs.values():
             if job.phase not in ACTIVE:

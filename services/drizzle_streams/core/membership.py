@@ -35,13 +35,13 @@ class Membership:
         self.lease_s = lease_s
         self.members: dict[NodeId, Member] = {}
         self._lost: dict[NodeId, None] = {}
-        self._known_sources: set[NodeId] = set()
+        self._known_sources: dict[NodeId, int] = {}
 
     def join(self, node: NodeId, address: str, *, is_worker: bool, size: int, now: float) -> bool:
         """A node said hello; True if it was no member or answers elsewhere now."""
         known = self.members.get(node)
         if not is_worker:
-            self._known_sources.add(node)
+            self._known_sources[node] = size
         self.members[node] = Member(node, address, is_worker, size, now + self.lease_s)
         return known is None or known.address != address
 
@@ -96,6 +96,10 @@ class Membership:
     def sources(self) -> list[Member]:
         """Living sources in a stable order."""
         return sorted((m for m in self.members.values() if not m.is_worker), key=lambda m: m.node)
+
+    def known_sources(self) -> list[tuple[NodeId, int]]:
+        """Every source that has been a member, with its partitions: one that is away keeps its log."""
+        return sorted(self._known_sources.items())
 
     def next_deadline(self) -> float | None:
         """When the first lease ends."""
