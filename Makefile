@@ -33,7 +33,7 @@ test: setup ## run all tests but the soak; ARGS are pytest's
 	@$(MAKE) --no-print-directory test-serial
 
 test-fast: setup ## only the tests that start no process
-	$(BIN)/pytest -n $(TEST_WORKERS) -m "not ($(SERIAL) or soak)" $(ARGS)
+	$(BIN)/pytest -n $(TEST_WORKERS) --dist worksteal -m "not ($(SERIAL) or soak)" $(ARGS)
 
 # An empty selection (pytest's exit code 5) is no failure here: ARGS may pick none.
 test-serial: setup ## only the tests that start processes or containers
