@@ -22,9 +22,8 @@ from drizzle_streams.model.job import Scheduling
 from drizzle_streams.model.task import TaskError
 from drizzle_streams.protocol import messages as msg
 
-REPORT_INTERVAL_S = 0.05
-"""Finished tasks are reported at most this often: one message for many tasks. Groups are planned
-`planner.PLAN_AHEAD_MS` ahead, so nobody waits for a report."""
+REPORT_INTERVAL_S = 0.02
+"""Finished tasks are reported at most this often: one message for many batches."""
 
 HELLO_INTERVAL_S = 0.5
 AWAITED_TIMEOUT_S = 1.0
