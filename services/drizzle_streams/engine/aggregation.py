@@ -16,6 +16,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from drizzle_streams.engine import eager
 from drizzle_streams.engine.accumulators import (
     RECORDS,
     TIME,
@@ -93,11 +94,11 @@ class AggregationPlan:
 
     def prepare(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame | None]:
         """The inputs of the aggregation, and apart from them those that lack an event time, if any."""
-        inputs = rows.select(self._prepare)
+        inputs = eager.select(rows, self._prepare)
         for name in (WINDOW_START, TIME):
             if name in inputs.columns and inputs.get_column(name).null_count():
-                lacking = pl.col(name).is_null()
-                return inputs.filter(~lacking), inputs.filter(lacking)
+                lacking = inputs.get_column(name).is_null()
+                return eager.rows_where(inputs, ~lacking), eager.rows_where(inputs, lacking)
         return inputs, None
 
     def partial(self, inputs: pl.DataFrame) -> pl.DataFrame:
@@ -110,7 +111,7 @@ class AggregationPlan:
     def place(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Add key group and slot; sort by hash (so by key group), upstream partition, then what is left."""
         rest = [OFFSET] if OFFSET in frame.columns else self.groups[::-1]
-        placed = frame.with_columns(self._hash).with_columns(self._place)
+        placed = eager.with_columns(eager.with_columns(frame, [self._hash]), self._place)
         placed = placed.sort(KEY_HASH, PARTITION, *rest, maintain_order=True)
         return pl.DataFrame([column for column in placed.get_columns() if column.name != KEY_HASH])
 
@@ -128,7 +129,8 @@ class AggregationPlan:
     def combine(self, new: pl.DataFrame, before: pl.DataFrame) -> pl.DataFrame:
         """Groups with their totals: `before` holds the accumulators in state, row by row, null where none."""
         renamed = [before.get_column(name).alias(old(name)) for name in self.accumulators]
-        return new.hstack(renamed).select(*self.groups, KEY_GROUP, SLOT, *self._combine)
+        named = (pl.col(name) for name in (*self.groups, KEY_GROUP, SLOT))
+        return eager.select(new.hstack(renamed), (*named, *self._combine))
 
     def finish(self, groups: pl.DataFrame, *extra: str) -> pl.DataFrame:
         """Results: window, keys, aggregates, and the `extra` columns of the groups behind them."""
@@ -137,9 +139,10 @@ class AggregationPlan:
         if window is not None:
             start = groups.get_column(WINDOW_START)
             columns = [start, (start + window.size_ms).alias(WINDOW_END), *columns]
-        computed = groups.select(expr.alias(name) for name, expr in self._finish if isinstance(expr, pl.Expr))
         columns += [
-            groups.get_column(held).alias(name) if isinstance(held, str) else computed.get_column(name)
+            groups.get_column(held).alias(name)
+            if isinstance(held, str)
+            else eager.column(groups, held.alias(name))
             for name, held in self._finish
         ]
         return pl.DataFrame([*columns, *(groups.get_column(name) for name in extra)])

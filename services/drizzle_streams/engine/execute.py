@@ -17,6 +17,7 @@ from typing import Final
 
 import polars as pl
 
+from drizzle_streams.engine import eager
 from drizzle_streams.engine.accumulators import RECORDS
 from drizzle_streams.engine.aggregation import AggregationPlan, needs_offsets
 from drizzle_streams.engine.columns import (
@@ -165,7 +166,7 @@ class StageExecutor:
             return rows
         # The inverse of `key_group_range`.
         above = (pl.col(KEY_GROUP).cast(pl.Int64) + 1) * self._partitions - 1
-        rows = rows.with_columns((above // self._key_groups).cast(pl.UInt16).alias(PARTITION))
+        rows = eager.with_columns(rows, [(above // self._key_groups).cast(pl.UInt16).alias(PARTITION)])
         number = pl.int_range(pl.len(), dtype=pl.Int64).over(PARTITION)
         return rows.with_columns((number + (batch << _ROW_BITS)).alias(OFFSET))
 
@@ -249,7 +250,7 @@ def _marks(
         else:
             times = frame.get_column(time)
             if times.dtype != pl.Int64:
-                times = frame.select(event_time_ms(time, times.dtype)).to_series()
+                times = eager.column(frame, event_time_ms(time, times.dtype))
             first = 0
             for partition, rows in lengths:
                 highest[partition] = largest(times.slice(first, rows))

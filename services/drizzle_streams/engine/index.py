@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
+from drizzle_streams.engine import eager
 from drizzle_streams.engine.series import largest, row_numbers, search_sorted
 
 
@@ -85,7 +86,7 @@ def sorted_by(frame: pl.DataFrame, column: str, ties: Sequence[str]) -> pl.DataF
 
     Collisions are rare, but without an order of their own the rows would come as they arrived.
     """
-    ordered = frame[frame.get_column(column).arg_sort()]
+    ordered = eager.rows_at(frame, frame.get_column(column).arg_sort())
     return ordered.sort(column, *ties) if has_neighbours(ordered.get_column(column)) else ordered
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from drizzle_streams.engine import eager
 from drizzle_streams.engine.index import HashIndex, equal_keys
 from drizzle_streams.engine.keys import key_hash
 from drizzle_streams.engine.program import JoinTable
@@ -44,14 +45,15 @@ class TableJoin:
         rows, positions = self._matches(frame)
         if self._keep_unmatched:
             rows, positions = _with_unmatched(rows, positions, frame.height)
-        left = frame if len(rows) == frame.height and self._index.longest <= 1 else frame[rows]
+        every = len(rows) == frame.height and self._index.longest <= 1
+        left = frame if every else eager.rows_at(frame, rows)
         return left.hstack([column[positions] for column in self._payload])
 
     def _matches(self, frame: pl.DataFrame) -> tuple[pl.Series, pl.Series]:
         """Pairs (row of the frame, row of the table) with equal keys, in order."""
         found: list[tuple[pl.Series, pl.Series]] = []
         left = [frame.get_column(name) for name in self._left_on]
-        for rows, positions in self._index.candidates(frame.select(self._left_hash).to_series()):
+        for rows, positions in self._index.candidates(eager.column(frame, self._left_hash)):
             probes = left if len(rows) == frame.height else [column[rows] for column in left]
             same = equal_keys(probes, [column[positions] for column in self._keys], nulls_equal=False)
             if same.all():

@@ -11,6 +11,7 @@ from typing import assert_never
 
 import polars as pl
 
+from drizzle_streams.engine import eager
 from drizzle_streams.engine.columns import is_reserved
 from drizzle_streams.engine.joins import TableJoin
 from drizzle_streams.engine.program import Filter, JoinTable, Select, Step, WithColumns
@@ -58,11 +59,12 @@ class Steps:
 def _run(step: _Ready, frame: pl.DataFrame) -> pl.DataFrame:
     match step:
         case Filter(predicate):
-            return frame.filter(predicate)
+            return eager.where(frame, predicate)
         case Select(exprs):
-            return frame.select(*exprs, *(name for name in frame.columns if is_reserved(name)))
+            own = (pl.col(name) for name in frame.columns if is_reserved(name))
+            return eager.select(frame, (*exprs, *own))
         case WithColumns(exprs):
-            return frame.with_columns(exprs)
+            return eager.with_columns(frame, exprs)
         case TableJoin():
             return step.run(frame)
         case _:

@@ -109,7 +109,7 @@ def added(
             before = runs[one.run].frame.get_column(name)[one.positions]
             column.scatter(one.rows, column[one.rows] + before)
         sums.append(column)
-    return batch.with_columns(sums)
+    return _with(batch, sums)
 
 
 def with_batch(run: Run, batch: Run, replaced: pl.Series | None, columns: Sequence[str] = ()) -> Run:
@@ -135,7 +135,7 @@ def _rewritten(run: Run, batch: Run, replaced: pl.Series, columns: Sequence[str]
     for name in columns:
         column = run.frame.get_column(name).clone()
         changed.append(column.scatter(replaced, batch.frame.get_column(name)))
-    return Run(run.frame.with_columns(changed), run.index, run.windows, run.held_rows, object())
+    return Run(_with(run.frame, changed), run.index, run.windows, run.held_rows, object())
 
 
 def merge_runs(runs: Sequence[Run], groups: Sequence[str]) -> Run:
@@ -205,3 +205,9 @@ def _rest(run: Run, pieces: Sequence[pl.DataFrame], windows: frozenset[int]) -> 
     return Run(
         frame, HashIndex(frame.get_column(SLOT), run.index.longest), windows, run.held_rows, run.origin
     )
+
+
+def _with(frame: pl.DataFrame, columns: Sequence[pl.Series]) -> pl.DataFrame:
+    """The frame with these columns in place of its own of the same names."""
+    fresh = {column.name: column for column in columns}
+    return pl.DataFrame([fresh.get(one.name, one) for one in frame.get_columns()])

@@ -1,0 +1,48 @@
+"""Calls on whole frames that stay in the calling thread.
+
+Polars hands the work of `select`, `with_columns` and `filter` to its thread pool. For the frames
+of a micro-batch that hand-over is what the call costs: measured on one core and 500 rows,
+`select` takes 180 µs, `select_seq` 35; `filter` by an expression 290 µs, its mask and a filter per
+column 60. It also needs a second thread to be awake, which on a busy machine takes far longer.
+Beside each other run the tasks of a worker, not the columns of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import polars as pl
+
+
+def select(frame: pl.DataFrame, exprs: Iterable[pl.Expr]) -> pl.DataFrame:
+    """The columns that the expressions give."""
+    return frame.select_seq(exprs)
+
+
+def column(frame: pl.DataFrame, expr: pl.Expr) -> pl.Series:
+    """The one column that an expression gives."""
+    return frame.select_seq(expr).to_series()
+
+
+def with_columns(frame: pl.DataFrame, exprs: Iterable[pl.Expr]) -> pl.DataFrame:
+    """The frame with columns added or replaced."""
+    return frame.with_columns_seq(exprs)
+
+
+def where(frame: pl.DataFrame, predicate: pl.Expr) -> pl.DataFrame:
+    """The rows for which a predicate is true; raises what Polars raises for one that is no boolean."""
+    if frame.width:
+        mask = frame.select_seq(predicate)
+        if mask.width == 1 and mask.height == frame.height and mask.dtypes[0] == pl.Boolean:
+            return rows_where(frame, mask.to_series())
+    return frame.filter(predicate)  # one value for all rows, or a mistake that Polars words
+
+
+def rows_where(frame: pl.DataFrame, mask: pl.Series) -> pl.DataFrame:
+    """The rows where a mask without nulls, or with nulls for false, is true."""
+    return pl.DataFrame([one.filter(mask) for one in frame.get_columns()])
+
+
+def rows_at(frame: pl.DataFrame, rows: pl.Series) -> pl.DataFrame:
+    """The rows with these numbers (uint32), in their order."""
+    return pl.DataFrame([one[rows] for one in frame.get_columns()])
