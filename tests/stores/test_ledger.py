@@ -235,6 +235,58 @@ async def test_a_lease_runs_out_unless_it_is_renewed(ledger: Ledger) -> None:
     await eventually(lambda: ledger.acquire_lease("new", 60_000))
 
 
+async def test_the_lease_says_who_leads_and_where(storage: Storage, ledger: Ledger) -> None:
+    assert await ledger.lease() is None
+    assert await ledger.acquire_lease("one", 60_000, "http://one:7070")
+    other = await storage.open()
+    lease = await other.lease()
+    assert lease is not None
+    assert (lease.holder, lease.address) == ("one", "http://one:7070")
+    assert 0 < lease.left_ms <= 60_000
+    assert await ledger.renew_lease("one", 90_000)
+    renewed = await other.lease()
+    assert renewed is not None
+    assert (renewed.holder, renewed.address, renewed.term) == ("one", "http://one:7070", lease.term)
+    assert renewed.left_ms > 60_000
+    await ledger.release_lease("one")
+    assert await other.lease() is None
+
+
+async def test_every_taking_of_the_lease_has_a_higher_term(ledger: Ledger) -> None:
+    async def term_of(holder: str) -> int:
+        assert await ledger.acquire_lease(holder, 60_000)
+        lease = await ledger.lease()
+        assert lease is not None
+        return lease.term
+
+    terms = [await term_of("one"), await term_of("one")]
+    await ledger.release_lease("one")
+    terms.append(await term_of("two"))
+    assert terms[0] < terms[1] < terms[2], "also when the same one takes it again"
+
+
+async def test_a_generation_is_raised_only_on_its_condition(storage: Storage, ledger: Ledger) -> None:
+    """A leader that was paused and replaced wakes up: it must not fence its successor out."""
+    assert await ledger.acquire_lease("old", 60_000)
+    mine = await ledger.raise_generation(holder="old")
+    mine = await ledger.raise_generation(above=mine)
+    assert mine == 2
+
+    successor = await storage.open()
+    await ledger.release_lease("old")
+    assert await successor.acquire_lease("new", 60_000)
+    theirs = await successor.raise_generation(holder="new")
+    with pytest.raises(FencedError, match="stands by"):
+        await ledger.raise_generation(above=mine)
+    with pytest.raises(FencedError, match="old to have the lease"):
+        await ledger.raise_generation(holder="old")
+    assert await ledger.generation() == theirs, "nothing changed"
+    assert await successor.raise_generation(above=theirs) == theirs + 1
+    await successor.release_lease("new")
+    with pytest.raises(FencedError):
+        await successor.raise_generation(holder="new")
+
+
 async def eventually(attempt: Callable[[], Awaitable[bool]]) -> None:
     """Try until it succeeds; the test fails after 5 s."""
     async with asyncio.timeout(5):

@@ -42,8 +42,9 @@ class Remembered:
 class Memory:
     """The ledger within this life; open and close are its owner's."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, leader: str | None = None) -> None:
         self._ledger = ledger
+        self._leader = leader
         self._turn = asyncio.Lock()
         self._generation = Generation(0)
         self._watchers: list[PersistedHandler] = []
@@ -59,14 +60,22 @@ class Memory:
         self._watchers.append(handler)
 
     async def begin(self) -> Remembered:
-        """Fence every earlier life out, then read what it left. Raises `StoreError`."""
-        await self.raise_generation()
+        """Fence every earlier life out, then read what it left. Raises `StoreError`, `FencedError`.
+
+        With a `leader`, only while that one has the lease: who is late finds its successor at work.
+        """
+        async with self._turn:
+            self._generation = await self._ledger.raise_generation(holder=self._leader)
         return _remembered(await self._ledger.read())
 
     async def raise_generation(self) -> Generation:
-        """Take the next generation; writes of this life use it from now on."""
+        """Take the next generation; writes of this life use it from now on.
+
+        Raises `FencedError` if another life has raised it since: a leader that was paused and
+        replaced must not fence out its successor.
+        """
         async with self._turn:
-            self._generation = await self._ledger.raise_generation()
+            self._generation = await self._ledger.raise_generation(above=self._generation)
         return self._generation
 
     async def persist(self, changes: Sequence[Persist]) -> None:

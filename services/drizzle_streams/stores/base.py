@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import quote
 
@@ -38,6 +39,19 @@ PART_BYTES_MAX = 256 * 1024 * 1024
 _CHECKSUM_BYTES = 4
 
 
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who leads: by name, and where it answers; `left_ms` more unless it renews.
+
+    `term` grows each time the lease is taken, so of two claims to lead the higher one is right.
+    """
+
+    holder: str
+    address: str
+    term: int
+    left_ms: int
+
+
 class Ledger(Protocol):
     """The coordinator's memory: a small fenced map from names to bytes, and its lease.
 
@@ -52,10 +66,15 @@ class Ledger(Protocol):
         """Let go of all resources; twice is once."""
         ...
 
-    async def raise_generation(self, at_least: int = 0) -> Generation:
+    async def raise_generation(
+        self, at_least: int = 0, *, above: Generation | None = None, holder: str | None = None
+    ) -> Generation:
         """Atomically set the fence to max(fence, at_least) + 1 and return it.
 
         No two callers ever get the same number. From now on lower generations are refused.
+        With `above`, only while the fence is that generation; with `holder`, only while that one
+        has the lease; `FencedError` otherwise, and nothing changed. So a leader that was paused
+        and replaced cannot fence its successor out when it wakes up.
         """
         ...
 
@@ -75,12 +94,17 @@ class Ledger(Protocol):
         """Everything, as of one moment. Raises CorruptError for a value that is not whole."""
         ...
 
-    async def acquire_lease(self, holder: str, ttl_ms: int) -> bool:
+    async def acquire_lease(self, holder: str, ttl_ms: int, address: str = "") -> bool:
         """Take the lease for `ttl_ms` if it is free, has run out or is the holder's already.
 
         Of coordinators that run side by side, the one with the lease leads. The lease only
-        keeps them from disturbing each other; what makes it safe is the generation.
+        keeps them from disturbing each other; what makes it safe is the generation. `address`
+        is where the holder answers: `lease` tells it to those who look for the leader.
         """
+        ...
+
+    async def lease(self) -> Lease | None:
+        """Who leads now; None while nobody does."""
         ...
 
     async def renew_lease(self, holder: str, ttl_ms: int) -> bool:
@@ -191,6 +215,19 @@ def verify(part: SnapshotPart, data: bytes | None) -> bytes:
             wanted=f"{part.bytes} bytes with checksum {part.checksum:#010x}",
             found="nothing" if data is None else f"{len(data)} bytes with checksum {checksum(data):#010x}",
             remedy="The store lost or damaged it: recover from an older checkpoint.",
+        )
+    )
+
+
+def not_raised(fence: int, above: int | None, holder: str | None) -> FencedError:
+    """The error for a raise whose condition does not hold; `fence` is the newest generation."""
+    wanted = f"{holder} to have the lease" if above is None else f"generation {above} to be the newest"
+    return FencedError(
+        explain(
+            "raising the generation",
+            wanted=wanted,
+            found=f"generation {fence}, and another coordinator that leads, or none",
+            remedy="This one stands by.",
         )
     )
 

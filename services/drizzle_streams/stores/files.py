@@ -6,6 +6,7 @@ file is rewritten by each write, which suits its size: some names, and the jobs.
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ _NAME_BYTES_MAX = 240
 _HEAD = struct.Struct("<QI")  # generation, entries
 _LENGTH = struct.Struct("<I")
 _GENERATION = struct.Struct("<Q")
+_LEASE = struct.Struct("<QQI")  # when it ends, unix ms; term; bytes of the holder's name, then the address
 
 
 class FileLedger:
@@ -49,8 +51,10 @@ class FileLedger:
     async def close(self) -> None:
         await self._thread.close()
 
-    async def raise_generation(self, at_least: int = 0) -> Generation:
-        return await self._thread.run(self._raise, at_least)
+    async def raise_generation(
+        self, at_least: int = 0, *, above: Generation | None = None, holder: str | None = None
+    ) -> Generation:
+        return await self._thread.run(self._raise, at_least, above, holder)
 
     async def generation(self) -> Generation:
         return (await self._thread.run(self._load))[0]
@@ -64,18 +68,25 @@ class FileLedger:
     async def read(self) -> dict[str, bytes]:
         return (await self._thread.run(self._load))[1]
 
-    async def acquire_lease(self, holder: str, ttl_ms: int) -> bool:
-        return await self._thread.run(self._lease_to, holder, ttl_ms, {None, holder})
+    async def acquire_lease(self, holder: str, ttl_ms: int, address: str = "") -> bool:
+        return await self._thread.run(self._acquire, holder, ttl_ms, address)
+
+    async def lease(self) -> base.Lease | None:
+        lease = await self._thread.run(self._last_lease)
+        return lease if lease.left_ms > 0 else None
 
     async def renew_lease(self, holder: str, ttl_ms: int) -> bool:
-        return await self._thread.run(self._lease_to, holder, ttl_ms, {holder})
+        return await self._thread.run(self._extend, holder, ttl_ms)
 
     async def release_lease(self, holder: str) -> None:
-        await self._thread.run(self._lease_to, holder, 0, {holder})
+        await self._thread.run(self._extend, holder, 0)
 
-    def _raise(self, at_least: int) -> Generation:
+    def _raise(self, at_least: int, above: Generation | None, holder: str | None) -> Generation:
         with locked(self._lock):
             generation, values = self._load()
+            leads = holder is None or self._held_by(holder)
+            if above not in (None, generation) or not leads:
+                raise base.not_raised(generation, above, holder)
             raised = Generation(max(generation, at_least) + 1)
             self._store(raised, values)
             return raised
@@ -107,22 +118,41 @@ class FileLedger:
         replace(self._path, base.seal(b"".join(content)))
         sync_directory(self._path.parent)
 
-    def _lease_to(self, holder: str, ttl_ms: int, allowed: set[str | None]) -> bool:
-        """Let the lease run `ttl_ms` from now for `holder` if it is one of the allowed ones' now."""
+    def _acquire(self, holder: str, ttl_ms: int, address: str) -> bool:
         with locked(self._lock):
-            now_ms = int(self._clock() * 1000)
-            if self._holder(now_ms) not in allowed:
+            last = self._last_lease()
+            if last.left_ms > 0 and last.holder != holder:
                 return False
-            replace(self._lease, base.seal(_GENERATION.pack(now_ms + ttl_ms) + holder.encode()))
+            self._store_lease(base.Lease(holder, address, last.term + 1, ttl_ms))
             return True
 
-    def _holder(self, now_ms: int) -> str | None:
+    def _extend(self, holder: str, ttl_ms: int) -> bool:
+        """Let the lease run `ttl_ms` from now, if it is the holder's."""
+        with locked(self._lock):
+            if not self._held_by(holder):
+                return False
+            self._store_lease(dataclasses.replace(self._last_lease(), left_ms=ttl_ms))
+            return True
+
+    def _held_by(self, holder: str) -> bool:
+        last = self._last_lease()
+        return last.left_ms > 0 and last.holder == holder
+
+    def _last_lease(self) -> base.Lease:
+        """The newest lease; with nothing left, it has run out."""
         try:
             content = base.unseal(str(self._lease), self._lease.read_bytes())
         except FileNotFoundError:
-            return None
-        (until_ms,) = _GENERATION.unpack_from(content)
-        return content[_GENERATION.size :].decode() if until_ms > now_ms else None
+            return base.Lease("", "", 0, 0)
+        until_ms, term, name_bytes = _LEASE.unpack_from(content)
+        names = content[_LEASE.size :]
+        left_ms = until_ms - int(self._clock() * 1000)
+        return base.Lease(names[:name_bytes].decode(), names[name_bytes:].decode(), term, left_ms)
+
+    def _store_lease(self, lease: base.Lease) -> None:
+        name, until_ms = lease.holder.encode(), int(self._clock() * 1000) + lease.left_ms
+        content = _LEASE.pack(until_ms, lease.term, len(name)) + name + lease.address.encode()
+        replace(self._lease, base.seal(content))
 
 
 class FileSnapshotStore:

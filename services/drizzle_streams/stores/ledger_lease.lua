@@ -1,8 +1,11 @@
--- The leader's lease. KEYS: lease (string with a time to live). ARGV: verb, holder, ttl in ms.
--- Returns 1 if the holder has what it asked for.
-local holder = redis.call('GET', KEYS[1])
+-- The leader's lease. KEYS: lease (hash with a time to live: holder, address, term), fence (hash).
+-- ARGV: verb, holder, ttl in ms, address. Returns 1 if the holder has what it asked for.
+-- The term counts in the fence, which outlives the lease: it never falls back.
+local holder = redis.call('HGET', KEYS[1], 'holder')
 if ARGV[1] == 'acquire' and (not holder or holder == ARGV[2]) then
-  redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+  local term = redis.call('HINCRBY', KEYS[2], 'term', 1)
+  redis.call('HSET', KEYS[1], 'holder', ARGV[2], 'address', ARGV[4], 'term', term)
+  redis.call('PEXPIRE', KEYS[1], ARGV[3])
   return 1
 end
 if holder ~= ARGV[2] then

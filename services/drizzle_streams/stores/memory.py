@@ -21,7 +21,8 @@ class MemoryLedger:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._generation = 0
-        self._lease: tuple[str, float] | None = None
+        self._lease: tuple[str, str, float] | None = None  # holder, address, when it ends
+        self._term = 0
         self.sealed: dict[str, bytes] = {}
         """Names and values with their checksums; a test may damage them."""
 
@@ -31,7 +32,11 @@ class MemoryLedger:
     async def close(self) -> None:
         pass
 
-    async def raise_generation(self, at_least: int = 0) -> Generation:
+    async def raise_generation(
+        self, at_least: int = 0, *, above: Generation | None = None, holder: str | None = None
+    ) -> Generation:
+        if above not in (None, self._generation) or holder not in (None, self._holder()):
+            raise base.not_raised(self._generation, above, holder)
         self._generation = max(self._generation, at_least) + 1
         return Generation(self._generation)
 
@@ -52,21 +57,31 @@ class MemoryLedger:
     async def read(self) -> dict[str, bytes]:
         return {name: base.unseal(name, value) for name, value in self.sealed.items()}
 
-    async def acquire_lease(self, holder: str, ttl_ms: int) -> bool:
+    async def acquire_lease(self, holder: str, ttl_ms: int, address: str = "") -> bool:
         if self._holder() not in {None, holder}:
             return False
-        self._lease = (holder, self._clock() + ttl_ms / 1000)
+        self._term += 1
+        self._lease = (holder, address, self._clock() + ttl_ms / 1000)
         return True
 
+    async def lease(self) -> base.Lease | None:
+        if self._lease is None or self._holder() is None:
+            return None
+        holder, address, until = self._lease
+        return base.Lease(holder, address, self._term, int((until - self._clock()) * 1000))
+
     async def renew_lease(self, holder: str, ttl_ms: int) -> bool:
-        return self._holder() == holder and await self.acquire_lease(holder, ttl_ms)
+        if self._lease is None or self._holder() != holder:
+            return False
+        self._lease = (*self._lease[:2], self._clock() + ttl_ms / 1000)
+        return True
 
     async def release_lease(self, holder: str) -> None:
         if self._holder() == holder:
             self._lease = None
 
     def _holder(self) -> str | None:
-        if self._lease is None or self._lease[1] <= self._clock():
+        if self._lease is None or self._lease[2] <= self._clock():
             return None
         return self._lease[0]
 

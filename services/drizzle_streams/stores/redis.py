@@ -2,7 +2,7 @@
 
 Everything lies under `<namespace>:*`. The number of Redis keys does not grow with batches:
 
-- `:ledger` hash of names; `:ledger:fence` hash; `:ledger:lease` string with a time to live
+- `:ledger` hash of names; `:ledger:fence` hash; `:ledger:lease` hash with a time to live
 - `:snapshot:parts:<job>` and `:snapshot:written:<job>` hashes by part; `:snapshot:fences` hash by job
 
 What Redis acknowledges is as durable as its append-only file: see `local.redis_config` for
@@ -54,10 +54,16 @@ class RedisLedger:
     async def close(self) -> None:
         await self.link.close()
 
-    async def raise_generation(self, at_least: int = 0) -> Generation:
-        command: Command = ("EVAL", _RAISE, 1, self._fence, at_least, uuid.uuid4().hex)
-        (raised,) = await self.link.run("raising the generation", [command])
-        return Generation(raised)
+    async def raise_generation(
+        self, at_least: int = 0, *, above: Generation | None = None, holder: str | None = None
+    ) -> Generation:
+        conditions = ("" if above is None else above, holder or "")
+        head = (self._fence, self._lease, at_least, uuid.uuid4().hex)
+        command: Command = ("EVAL", _RAISE, 2, *head, *conditions)
+        ((raised, generation),) = await self.link.run("raising the generation", [command])
+        if not raised:
+            raise base.not_raised(generation, above, holder)
+        return Generation(generation)
 
     async def generation(self) -> Generation:
         (found,) = await self.link.run("reading the generation", [("HGET", self._fence, "generation")])
@@ -81,8 +87,18 @@ class RedisLedger:
         found: dict[bytes, bytes] = flat
         return {name.decode(): base.unseal(name.decode(), value) for name, value in found.items()}
 
-    async def acquire_lease(self, holder: str, ttl_ms: int) -> bool:
-        return await self._leased("acquire", holder, ttl_ms)
+    async def acquire_lease(self, holder: str, ttl_ms: int, address: str = "") -> bool:
+        return await self._leased("acquire", holder, ttl_ms, address)
+
+    async def lease(self) -> base.Lease | None:
+        commands: list[Command] = [
+            ("HMGET", self._lease, "holder", "address", "term"),
+            ("PTTL", self._lease),
+        ]
+        (holder, address, term), left_ms = await self.link.run("reading the lease", commands)
+        if holder is None or left_ms < 0:  # it ran out between the two
+            return None
+        return base.Lease(holder.decode(), address.decode(), int(term), left_ms)
 
     async def renew_lease(self, holder: str, ttl_ms: int) -> bool:
         return await self._leased("renew", holder, ttl_ms)
@@ -90,8 +106,8 @@ class RedisLedger:
     async def release_lease(self, holder: str) -> None:
         await self._leased("release", holder, 0)
 
-    async def _leased(self, verb: str, holder: str, ttl_ms: int) -> bool:
-        command: Command = ("EVAL", _LEASE, 1, self._lease, verb, holder, ttl_ms)
+    async def _leased(self, verb: str, holder: str, ttl_ms: int, address: str = "") -> bool:
+        command: Command = ("EVAL", _LEASE, 2, self._lease, self._fence, verb, holder, ttl_ms, address)
         (granted,) = await self.link.run(f"to {verb} the lease", [command])
         return granted == 1
 
