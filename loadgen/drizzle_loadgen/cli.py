@@ -99,8 +99,9 @@ def _add_run(commands_of: _Subparsers) -> None:
         "post events to the sources when they are due",
         "Post events in blocks, each when it is due, whatever the system does; obey 429, try again when a"
         " source is away, and report what was acknowledged. SIGINT and SIGTERM stop it at a block boundary."
-        f" Tokens are read from the environment: {settings.INGEST_TOKEN} for the sources,"
-        f" {settings.CLUSTER_TOKEN} for --discover; or from files that these names with _FILE point to.",
+        f" Tokens are read from the environment: {settings.INGEST_TOKEN} for the sources, and"
+        f" {settings.CLUSTER_TOKEN}, the cluster's secret, for --discover and where the other is missing;"
+        " or from files that these names with _FILE point to.",
     )
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument(
@@ -158,6 +159,8 @@ def _add_check(commands_of: _Subparsers) -> None:
     _option(parser, "--prefix", "ysb", "key prefix of the sink")
     _option(parser, "--field", "clicks", "name of the count in the job")
     _option(parser, "--window-ms", 10_000, "length of the tumbling window")
+    since = "judge only windows that start then or later (Unix ms): a sink may hold those of earlier runs"
+    _option(parser, "--windows-from", 0, since)
     _option(parser, "--timeout", 0.0, "seconds to wait for the counts to become exact")
     parser.add_argument("--json", metavar="FILE", help="write the verdict as JSON; - is standard output")
 

@@ -24,8 +24,9 @@ from drizzle_loadgen.oracle import Coverage, Verdict, compare, expected_counts
 from drizzle_loadgen.report import print_report, write_json
 from drizzle_loadgen.run import RunResult, RunSettings, next_start_ms
 from drizzle_loadgen.run import run as run_load
-from drizzle_loadgen.settings import CLUSTER_TOKEN, INGEST_TOKEN, bearer
+from drizzle_loadgen.settings import INGEST_TOKEN, bearer, minted
 from drizzle_loadgen.sink import RedisSink, wait_exact
+from drizzle_streams.protocol.tokens import TokenKind
 
 
 def ads(options: argparse.Namespace) -> int:
@@ -71,11 +72,13 @@ async def _run(settings: RunSettings, options: argparse.Namespace) -> RunResult:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     if options.discover:
-        sources = await discovery.discovered(options.discover, bearer(CLUSTER_TOKEN))
+        user = minted(TokenKind.USER, "loadgen", settings.seconds)
+        sources = await discovery.discovered(options.discover, user)
     else:
         sources = discovery.fixed(options.sources.split(","))
     progress = partial(print, flush=True) if options.progress else None
-    return await run_load(settings, sources, bearer(INGEST_TOKEN), stop, progress)
+    producer = bearer(INGEST_TOKEN) or minted(TokenKind.INGEST, settings.stream, settings.seconds)
+    return await run_load(settings, sources, producer, stop, progress)
 
 
 def _bounds(options: argparse.Namespace) -> Bounds:
@@ -120,11 +123,12 @@ def _show_run(result: RunResult) -> None:
 def check(options: argparse.Namespace) -> int:
     """Compare the sink with the truth."""
     workload, coverage = _recorded(options.run) if options.run else _told(options)
-    expected = expected_counts(workload, coverage, options.window_ms)
+    judged = pl.col("window_start") >= options.windows_from
+    expected = expected_counts(workload, coverage, options.window_ms).filter(judged)
     complete_until_ms = workload.due_ms(coverage.first_gap)
 
     def judge(found: pl.DataFrame) -> Verdict:
-        return compare(expected, found, options.window_ms, complete_until_ms)
+        return compare(expected, found.filter(judged), options.window_ms, complete_until_ms)
 
     async def wait() -> Verdict:
         async with RedisSink(options.redis, options.prefix, options.field) as sink:

@@ -22,11 +22,14 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from drizzle_streams.errors import ConfigError, explain
+from drizzle_streams.protocol import tokens
 
 PREFIX = "DRIZZLE_"
 COORDINATOR_PORT = 7070
 SOURCE_PORT = 7071
 SECRET_FILE_BYTES_MAX = 64 * 1024
+SECRET_CHARACTERS_MIN = 16
+"""Shorter secrets could be guessed from a token they signed. `openssl rand -hex 32` gives 64."""
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 _SIZES = {"": 1, "B": 1, "KIB": KIB, "MIB": MIB, "GIB": GIB}
@@ -93,6 +96,16 @@ def _ingest_tokens(text: str) -> IngestTokens | None:
     return tuple(found.items())
 
 
+def _secrets(text: str) -> str | None:
+    fits = all(
+        re.fullmatch(r"[!-~]+", secret)
+        and len(secret) >= SECRET_CHARACTERS_MIN
+        and not secret.startswith(tokens.PREFIX)
+        for secret in text.split(",")
+    )
+    return text if fits and len(text.split(",")) <= tokens.SECRETS_MAX else None
+
+
 _TEXT = Kind("some text without spaces", lambda text: text if re.fullmatch(r"\S+", text) else None)
 _PLACE = Kind("the path of a directory", lambda text: Path(text).expanduser() if text else None)
 _PORT = _whole(0, 65_535)
@@ -100,8 +113,14 @@ _NODE = Kind(
     "1 to 64 letters, digits, '.', '_' or '-', a letter or digit first; not 'coordinator'",
     lambda text: text if _NAME.fullmatch(text) and text != "coordinator" else None,
 )
+_YES = Kind("yes or no", {"yes": True, "no": False}.get)
 _TOKEN = Kind(
-    "printable ASCII without spaces", lambda text: text if re.fullmatch(r"[!-~]{1,512}", text) else None
+    "printable ASCII without spaces", lambda text: text if re.fullmatch(r"[!-~]{1,2048}", text) else None
+)
+_SECRET = Kind(
+    f"{SECRET_CHARACTERS_MIN} or more characters of printable ASCII without spaces,"
+    " the same on every service; several between commas, the first signs",
+    _secrets,
 )
 _HTTP = _address(("http", "https"), "http://host:7070")
 _REDIS = _address(("redis", "rediss"), "redis://host:6379/0")
@@ -123,10 +142,13 @@ def _secret(kind: Kind, says: str) -> dict[str, Any]:
 class ServiceSettings:
     """What every service is told. Without `advertise_host` it is `host`, or the machine's name."""
 
-    token: str = field(repr=False, metadata=_secret(_TOKEN, "the cluster's token"))
+    token: str = field(repr=False, metadata=_secret(_SECRET, "the cluster's secret, which signs tokens"))
     host: str = field(default="127.0.0.1", metadata=_setting(_TEXT, "address to listen on; 0.0.0.0 for all"))
     port: int = field(default=0, metadata=_setting(_PORT, "port to listen on; 0 takes a free one"))
     advertise_host: str = field(default="", metadata=_setting(_TEXT, "host by which other services reach it"))
+    metrics_public: bool = field(
+        default=False, metadata=_setting(_YES, "whether /metrics wants no token: yes or no")
+    )
     log_level: str = field(
         default="info", metadata=_setting(_choice("debug", "info", "warning", "error"), "least level logged")
     )
@@ -191,7 +213,7 @@ class WorkerServiceSettings(MemberSettings, StoreSettings):
 class SourceServiceSettings(MemberSettings):
     """What a source is told. `partitions` of every stream lie here; fixed once the directory is in use.
 
-    Without `ingest_tokens` the cluster's token opens the door for records.
+    Without `ingest_tokens`, users may post records as well as holders of ingest tokens.
     """
 
     port: int = field(default=SOURCE_PORT, metadata=_setting(_PORT, "port to listen on; keep it"))
@@ -231,7 +253,9 @@ class ClientSettings:
         default=f"http://127.0.0.1:{COORDINATOR_PORT}",
         metadata=_setting(_HTTP, "where the coordinator answers"),
     )
-    token: str = field(repr=False, metadata=_secret(_TOKEN, "the cluster's token"))
+    token: str = field(
+        repr=False, metadata=_secret(_TOKEN, "the cluster's secret, or a token minted from it")
+    )
 
 
 # --- reading them -------------------------------------------------------------------------
@@ -258,10 +282,18 @@ def options(kind: type[Any]) -> tuple[Option, ...]:
             variable=_variable(one),
             says=one.metadata["says"],
             wanted=one.metadata["kind"].wanted,
-            default="" if not one.repr or one.default is MISSING else str(one.default),
+            default=_shown(one),
         )
         for one in fields(kind)
     )
+
+
+def _shown(one: Field[Any]) -> str:
+    if not one.repr or one.default is MISSING:
+        return ""
+    if isinstance(one.default, bool):
+        return "yes" if one.default else "no"
+    return str(one.default)
 
 
 def load(

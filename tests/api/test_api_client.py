@@ -10,8 +10,10 @@ import pytest
 
 from drizzle_streams.errors import BuildError, ConfigError, DrizzleError, UnreachableError
 from drizzle_streams.local.found import STATE_DIRECTORY, leave_note
+from drizzle_streams.protocol.tokens import TokenKind
 from tests.api.api_worlds import AnySink, counted
 from tests.api.stub_cluster import stub_cluster
+from tests.bearer import kind_of, minted
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +34,7 @@ def test_a_job_is_posted_and_its_id_given_back() -> None:
     ((path, headers, body),) = cluster.posts
     assert path == "/jobs"
     assert headers["Content-Type"] == "application/vnd.drizzle.job"
-    assert headers["Authorization"] == "Bearer secret"
+    assert kind_of(headers["Authorization"], "secret") is TokenKind.USER
     assert body == job.to_bytes()
 
 
@@ -42,7 +44,7 @@ def test_address_and_token_come_from_the_environment(monkeypatch: pytest.MonkeyP
         monkeypatch.setenv("DRIZZLE_TOKEN", "secret")
         submit(token=None)
     ((path, headers, _),) = cluster.posts
-    assert (path, headers["Authorization"]) == ("/behind/a/proxy/jobs", "Bearer secret")
+    assert (path, kind_of(headers["Authorization"], "secret")) == ("/behind/a/proxy/jobs", TokenKind.USER)
 
 
 def test_what_is_given_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +53,7 @@ def test_what_is_given_goes_before_the_environment(monkeypatch: pytest.MonkeyPat
     with stub_cluster() as cluster:
         submit(cluster.address)
     ((_, headers, _),) = cluster.posts
-    assert headers["Authorization"] == "Bearer secret"
+    assert kind_of(headers["Authorization"], "secret") is TokenKind.USER
 
 
 def test_the_token_may_lie_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -60,7 +62,7 @@ def test_the_token_may_lie_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     with stub_cluster() as cluster:
         submit(cluster.address, token=None)
     ((_, headers, _),) = cluster.posts
-    assert headers["Authorization"] == "Bearer from-a-file"
+    assert kind_of(headers["Authorization"], "from-a-file") is TokenKind.USER
 
 
 def test_a_token_file_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -83,7 +85,16 @@ def test_the_cluster_that_was_started_in_this_folder_needs_no_settings(
             ConfigError, match=r"^cluster: wanted an address and a token.*found no token for http"
         ):
             submit("http://127.0.0.1:1", token=None)
-    assert [headers["Authorization"] for _, headers, _ in cluster.posts] == ["Bearer of-the-note"] * 2
+    shown = [kind_of(headers["Authorization"], "of-the-note") for _, headers, _ in cluster.posts]
+    assert shown == [TokenKind.USER] * 2
+
+
+def test_a_minted_token_is_presented_as_it_is() -> None:
+    token = minted("secret", TokenKind.USER)
+    with stub_cluster() as cluster:
+        submit(cluster.address, token)
+    ((_, headers, _),) = cluster.posts
+    assert headers["Authorization"] == f"Bearer {token}"
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"cluster": "http://127.0.0.1:1"}'])

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from drizzle_streams.local.found import STATE_DIRECTORY, leave_note, remove_note
+from drizzle_streams.protocol.tokens import TokenKind
+from tests.bearer import kind_of, minted
 from tests.cli.said import Drizzle
 
 
@@ -55,7 +57,19 @@ def coordinator() -> Iterator[Coordinator]:
 def test_the_note_of_drizzle_up(drizzle: Drizzle, coordinator: Coordinator, folder: Path) -> None:
     leave_note(folder / STATE_DIRECTORY, coordinator.address, "of-the-note")
     assert drizzle("jobs").code == 0
-    assert coordinator.asked == [("GET", "/jobs", "Bearer of-the-note")]
+    [(method, path, shown)] = coordinator.asked
+    assert (method, path, kind_of(shown, "of-the-note")) == ("GET", "/jobs", TokenKind.USER)
+
+
+def test_the_secret_stays_here_and_a_minted_token_is_shown_as_it_is(
+    drizzle: Drizzle, coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = minted("secret-of-the-tests", TokenKind.USER)
+    for given in ("secret-of-the-tests", token):
+        monkeypatch.setenv("DRIZZLE_TOKEN", given)
+        assert drizzle("jobs", "--cluster", coordinator.address).code == 0
+    assert all("secret-of-the-tests" not in shown for _, _, shown in coordinator.asked)
+    assert coordinator.asked[1][2] == f"Bearer {token}"
 
 
 def test_only_its_user_may_read_the_note(folder: Path) -> None:
@@ -81,7 +95,8 @@ def test_the_flag_beats_the_environment_which_beats_the_note(
     monkeypatch.setenv("DRIZZLE_CLUSTER", dead)
     assert drizzle("jobs").code == 2
     assert drizzle("jobs", "--cluster", coordinator.address).code == 0
-    assert {token for _, _, token in coordinator.asked} == {"Bearer of-the-environment"}
+    assert len(coordinator.asked) == 2
+    assert all(kind_of(shown, "of-the-environment") for _, _, shown in coordinator.asked)
 
 
 def test_a_note_that_cannot_be_read(drizzle: Drizzle, folder: Path) -> None:
@@ -102,7 +117,8 @@ def test_a_refusal_is_told_in_the_coordinators_words(
     said = drizzle("stop", "ysb/1")
     assert said.code == 2
     assert said.error == "drizzle: job 'ysb': wanted a job, found none. GET /jobs lists them.\n"
-    assert coordinator.asked == [("DELETE", "/jobs/ysb%2F1", "Bearer t0ken")]
+    [(method, path, shown)] = coordinator.asked
+    assert (method, path, kind_of(shown, "t0ken")) == ("DELETE", "/jobs/ysb%2F1", TokenKind.USER)
 
 
 @pytest.mark.parametrize("answer", [(200, b"<html>"), (500, b"<html>"), (404, b'{"error": 7}')])

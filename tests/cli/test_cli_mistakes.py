@@ -33,7 +33,7 @@ def test_no_cluster_is_known(drizzle: Drizzle, command: list[str]) -> None:
 def test_the_cluster_does_not_answer(
     drizzle: Drizzle, monkeypatch: pytest.MonkeyPatch, dead_port: int, command: list[str]
 ) -> None:
-    monkeypatch.setenv("DRIZZLE_TOKEN", "t0ken")
+    monkeypatch.setenv("DRIZZLE_TOKEN", "secret-of-the-tests")
     address = f"http://127.0.0.1:{dead_port}"
     refused(drizzle(*command, "--cluster", address), address, "Connection refused", "`drizzle up`")
 
@@ -41,7 +41,7 @@ def test_the_cluster_does_not_answer(
 def test_submit_to_a_cluster_that_does_not_answer(
     drizzle: Drizzle, monkeypatch: pytest.MonkeyPatch, dead_port: int, folder: Path
 ) -> None:
-    monkeypatch.setenv("DRIZZLE_TOKEN", "t0ken")
+    monkeypatch.setenv("DRIZZLE_TOKEN", "secret-of-the-tests")
     (folder / "job.py").write_text(JOB)
     address = f"http://127.0.0.1:{dead_port}"
     refused(drizzle("submit", "job.py", "--cluster", address), address, "Connection refused")
@@ -51,7 +51,7 @@ def test_submit_to_a_cluster_that_does_not_answer(
     "address", ["nonsense", "ftp://127.0.0.1", "http://", "127.0.0.1:7070", "http://a:b"]
 )
 def test_an_address_that_is_none(drizzle: Drizzle, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
-    monkeypatch.setenv("DRIZZLE_TOKEN", "t0ken")
+    monkeypatch.setenv("DRIZZLE_TOKEN", "secret-of-the-tests")
     refused(drizzle("status", "--cluster", address), "address", "http://host:port", repr(address))
 
 
@@ -135,7 +135,7 @@ def test_a_service_without_the_token(drizzle: Drizzle, command: str) -> None:
 def test_a_service_with_a_setting_that_cannot_be(
     drizzle: Drizzle, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    monkeypatch.setenv("DRIZZLE_TOKEN", "t0ken")
+    monkeypatch.setenv("DRIZZLE_TOKEN", "secret-of-the-tests")
     refused(drizzle(command, "--port", "many"), "--port", "'many'", "a whole number")
 
 
@@ -149,7 +149,7 @@ def as_process(command: str, *arguments: str, outage_s: float = 0.2) -> Said:
     ended = subprocess.run(
         [sys.executable, "-c", code, command, *arguments],
         check=False,
-        env={"DRIZZLE_TOKEN": "t0ken", "PATH": "/usr/bin:/bin"},
+        env={"DRIZZLE_TOKEN": "secret-of-the-tests", "PATH": "/usr/bin:/bin"},
         capture_output=True,
         timeout=60,
         text=True,

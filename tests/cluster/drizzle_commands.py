@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
+from tests.bearer import bearer
+
 WAIT_S = 60.0
 """Only ever reached by a failing test, or on a machine that is very busy."""
 POLL_S = 0.05
@@ -155,7 +157,7 @@ class ClusterDoors:
     ) -> tuple[int, bytes]:
         """Status and body of any answer, a refusal too."""
         request = Request(f"{self.address(service)}{path}", body)
-        request.add_header("Authorization", f"Bearer {self.token}")
+        request.add_header("Authorization", bearer(self.token))
         for name, value in (headers or {}).items():
             request.add_header(name, value)
         try:

@@ -26,6 +26,7 @@ from drizzle_streams.model.ids import (
 from drizzle_streams.protocol.codec import encode_envelope
 from drizzle_streams.protocol.messages import Envelope, Item, Launch, Message, Offer, Refused
 from drizzle_streams.transport.http import ADDRESS_HEADER, LINK_PATH, NODE_HEADER, TO_HEADER
+from tests.bearer import bearer
 from tests.cluster.drizzle_commands import ClusterDoors, Place, doors_of, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
@@ -68,7 +69,7 @@ def worker_ids(cluster: ClusterDoors) -> list[str]:
 async def dialled(cluster: ClusterDoors, node: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
     """A link to the worker, as `node` of the cluster would open it."""
     headers = {
-        "Authorization": f"Bearer {cluster.token}",
+        "Authorization": bearer(cluster.token),
         NODE_HEADER: node,
         TO_HEADER: worker_ids(cluster)[0],
         ADDRESS_HEADER: "http://127.0.0.1:9",

@@ -49,6 +49,7 @@ from drizzle_streams.stores.memory import MemoryLedger, MemorySnapshotStore
 from drizzle_streams.transport.auth import header
 from drizzle_streams.transport.http import HttpTransport
 from drizzle_streams.transport.http_server import HttpServer
+from tests.bearer import bearer
 
 TOKEN = "token-of-the-tests"
 WAIT_S = 30.0
@@ -118,7 +119,7 @@ def coordinator_on(
     ledger: Ledger | None = None, snapshots: SnapshotStore | None = None, **settings: Any
 ) -> CoordinatorService:
     """A coordinator on a free port, with stores of the test's."""
-    values: dict[str, Any] = {"token": TOKEN, "port": 0}
+    values: dict[str, Any] = {"token": TOKEN, "port": 0, "metrics_public": True}
     return CoordinatorService(
         CoordinatorServiceSettings(**(values | settings)),
         ledger=ledger or MemoryLedger(),
@@ -152,8 +153,9 @@ async def ask(
     body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
-    """One request with its own connection."""
-    sent = dict(headers or {}) | ({"Authorization": header(token)} if token else {})
+    """One request with its own connection; the secret is not shown, but mints a token."""
+    shown = bearer(token) if token == TOKEN else header(token or "")
+    sent = dict(headers or {}) | ({"Authorization": shown} if token else {})
     data = None if body is None else io.BytesIO(body)  # aiohttp warns of large bytes
     async with (
         aiohttp.ClientSession() as session,

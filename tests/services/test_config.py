@@ -18,7 +18,8 @@ from drizzle_streams.config import (
 )
 from drizzle_streams.errors import ConfigError
 
-TOKEN = {"DRIZZLE_TOKEN": "t0ken"}
+SECRET = "secret-of-the-tests"
+TOKEN = {"DRIZZLE_TOKEN": SECRET}
 EVERY_KIND = (CoordinatorServiceSettings, WorkerServiceSettings, SourceServiceSettings, ClientSettings)
 
 
@@ -76,6 +77,28 @@ def test_a_wrong_flag_is_named_as_a_flag():
         load(SourceServiceSettings, {"log_segment_bytes": "12"}, TOKEN)
 
 
+@pytest.mark.parametrize("text", ["short", "a" * 15, f"{SECRET},short", f"{SECRET},", "drz1.user." + SECRET])
+def test_a_service_takes_no_secret_that_could_be_guessed(text):
+    with pytest.raises(ConfigError, match="^DRIZZLE_TOKEN: wanted 16 or more characters"):
+        load(CoordinatorServiceSettings, environ={"DRIZZLE_TOKEN": text})
+
+
+def test_several_secrets_are_one_setting():
+    assert load(CoordinatorServiceSettings, environ={"DRIZZLE_TOKEN": f"{SECRET},{SECRET}2"}).token == (
+        f"{SECRET},{SECRET}2"
+    )
+
+
+def test_yes_and_no():
+    for text, wanted in (("yes", True), ("no", False)):
+        settings = load(WorkerServiceSettings, environ=TOKEN | {"DRIZZLE_METRICS_PUBLIC": text})
+        assert settings.metrics_public is wanted
+    with pytest.raises(ConfigError, match="DRIZZLE_METRICS_PUBLIC: wanted yes or no, found 'true'"):
+        load(WorkerServiceSettings, environ=TOKEN | {"DRIZZLE_METRICS_PUBLIC": "true"})
+    shown = {option.name: option.default for option in options(WorkerServiceSettings)}
+    assert shown["metrics_public"] == "no"
+
+
 def test_a_missing_token_says_how_to_make_one():
     with pytest.raises(ConfigError, match="DRIZZLE_TOKEN: .*DRIZZLE_TOKEN_FILE.*openssl rand"):
         load(CoordinatorServiceSettings, environ={})
@@ -85,7 +108,7 @@ def test_a_secret_may_lie_in_a_file(tmp_path: Path):
     (tmp_path / "token").write_text("s3cret\n")
     environ = {"DRIZZLE_TOKEN_FILE": str(tmp_path / "token")}
     assert load(ClientSettings, environ=environ).token == "s3cret"
-    assert load(ClientSettings, environ=environ | TOKEN).token == "t0ken"
+    assert load(ClientSettings, environ=environ | TOKEN).token == SECRET
     with pytest.raises(ConfigError, match="DRIZZLE_TOKEN_FILE: wanted a readable text file"):
         load(ClientSettings, environ={"DRIZZLE_TOKEN_FILE": str(tmp_path / "nowhere")})
 
@@ -98,7 +121,7 @@ def test_secrets_are_in_no_error_no_repr_and_no_help():
         assert "hush" not in str(caught.value)
         assert "pass" not in str(caught.value)
     settings = load(
-        SourceServiceSettings, environ={"DRIZZLE_TOKEN": "hush", "DRIZZLE_INGEST_TOKENS": "*=hush"}
+        SourceServiceSettings, environ={"DRIZZLE_TOKEN": "hush" * 4, "DRIZZLE_INGEST_TOKENS": "*=hush"}
     )
     assert "hush" not in repr(settings)
     assert all(

@@ -15,7 +15,7 @@ from drizzle_streams.model.ids import Generation
 from drizzle_streams.protocol.jobfile import JOB_BYTES_MAX, JOB_MEDIA_TYPE
 from drizzle_streams.stores.redis import RedisLedger
 from drizzle_streams.stores.redis_link import LinkBounds
-from drizzle_streams.transport.auth import header
+from tests.bearer import bearer
 from tests.services.service_worlds import (
     TOKEN,
     ask,
@@ -346,7 +346,7 @@ async def test_unknown_jobs_are_404(coordinator):
 async def test_garbage_on_a_link_is_refused_and_counted(coordinator):
     at = coordinator.address
     headers = {
-        "Authorization": header(TOKEN),
+        "Authorization": bearer(TOKEN),
         "Drizzle-Node": "worker-x",
         "Drizzle-Address": "http://127.0.0.1:9",
         "Drizzle-To": "coordinator",

@@ -166,6 +166,7 @@ class Cluster:
 
     def _make(self, name: str) -> Any:
         common: dict[str, Any] = {"token": TOKEN, "port": self.ports.get(name, 0), "name": name}
+        common["metrics_public"] = True
         if name == "coordinator":
             settings = CoordinatorServiceSettings(**common, redis_url=self.redis_url, lease_ms=self.lease_ms)
             return CoordinatorService(settings)

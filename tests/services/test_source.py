@@ -18,8 +18,8 @@ from drizzle_streams.errors import ConfigError
 from drizzle_streams.model.bounds import Bounds
 from drizzle_streams.protocol.messages import Offer
 from drizzle_streams.source.service import SourceService
-from drizzle_streams.transport.auth import header
 from drizzle_streams.transport.entries import decode_entries
+from tests.bearer import bearer
 from tests.services.service_worlds import (
     STREAM,
     TOKEN,
@@ -41,6 +41,7 @@ NOBODY = "http://127.0.0.1:9"
 def source_on(directory: Path, coordinator: str = NOBODY, **changes: Any) -> SourceService:
     values: dict[str, Any] = {
         "token": TOKEN,
+        "metrics_public": True,
         "port": 0,
         "name": "disk-1",
         "coordinator": coordinator,
@@ -245,7 +246,7 @@ async def test_a_source_drops_the_runs_that_ended_while_it_was_away(tmp_path):
 # --- doors -------------------------------------------------------------------------------------
 
 
-async def test_without_ingest_tokens_the_clusters_token_opens_the_door_for_records(tmp_path):
+async def test_without_static_ingest_tokens_users_may_post_too(tmp_path):
     async with running(source_on(tmp_path)) as service:
         assert (await post(service.address, lines(0, 1), token=None)).status == 401
         assert (await post(service.address, lines(0, 1), token="wrong")).status == 401
@@ -260,7 +261,7 @@ async def test_an_ingest_token_opens_its_stream_and_nothing_else(tmp_path):
         assert (await post(at, lines(0, 1), token="a2", stream="ads")).status == 200
         assert (await post(at, lines(0, 1), token="any", stream="ads")).status == 401
         assert (await post(at, lines(0, 1), token="any", stream="clicks")).status == 200
-        assert (await post(at, lines(0, 1), token=TOKEN, stream="ads")).status == 401
+        assert (await post(at, lines(0, 1), token=TOKEN, stream="ads")).status == 403
         for path in ("/streams", "/streams/ads/records?partition=0&first=0&end=1", "/debug/story", "/link"):
             assert (await ask("GET", at + path, token="a1")).status == 401
         assert (await ask("GET", f"{at}/streams", token=TOKEN)).status == 200
@@ -269,7 +270,7 @@ async def test_an_ingest_token_opens_its_stream_and_nothing_else(tmp_path):
 async def test_garbage_on_a_link_is_refused_and_counted(tmp_path):
     async with running(source_on(tmp_path)) as service:
         headers = {
-            "Authorization": header(TOKEN),
+            "Authorization": bearer(TOKEN),
             "Drizzle-Node": "worker-x",
             "Drizzle-Address": NOBODY,
             "Drizzle-To": "disk-1",

@@ -21,6 +21,7 @@ from redis.asyncio import Redis
 import drizzle_streams as dz
 from drizzle_streams.api.job import Job
 from drizzle_streams.local.cluster import LocalCluster, LocalSettings
+from tests.bearer import bearer
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 POST_INTERVAL_S = 0.05
@@ -62,7 +63,7 @@ async def read(cluster: LocalCluster) -> Reading:
 
 async def post_for_ever(cluster: LocalCluster) -> None:
     """A few records to each source, all the time."""
-    headers = {"Authorization": f"Bearer {cluster.token}", "Content-Type": "application/x-ndjson"}
+    headers = {"Authorization": bearer(cluster.token), "Content-Type": "application/x-ndjson"}
     async with aiohttp.ClientSession(headers=headers) as session:
         for number in range(1_000_000):
             lines = "".join(f'{{"key":{(number * 7 + i) % KEYS},"value":{i}}}\n' for i in range(10))

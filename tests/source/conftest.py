@@ -15,6 +15,7 @@ from drizzle_streams.source.log import LogSettings
 from drizzle_streams.source.serving import Serving
 from drizzle_streams.source.streams import Streams
 from drizzle_streams.transport.http_server import HttpServer
+from tests.bearer import bearer
 from tests.source.source_worlds import fail, settings
 
 CLUSTER_TOKEN = "cluster-token"
@@ -41,7 +42,8 @@ class Source:
 
     async def get(self, path: str, token: str | None = CLUSTER_TOKEN, **params: str) -> tuple[int, bytes]:
         """(status, body) of a question at the cluster's door."""
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        shown = bearer(CLUSTER_TOKEN) if token == CLUSTER_TOKEN else f"Bearer {token}"
+        headers = {} if token is None else {"Authorization": shown}
         async with self.client.get(self.address + path, params=params, headers=headers) as response:
             return response.status, await response.read()
 
@@ -69,10 +71,12 @@ async def start_source(tmp_path: Path) -> AsyncIterator[StartSource]:
         ingest = Ingest(streams, tokens=tokens, auto_create=auto_create, limits=limits)
         server = HttpServer("127.0.0.1", 0, CLUSTER_TOKEN)
         server.add_routes(ingest.routes(), auth=ingest.auth)
-        server.add_routes(Serving(streams).routes())
+        serving = Serving(streams)
+        server.add_routes([*serving.routes(), serving.list_route()])
         await server.start()
         closing.append(server.close)
-        client = aiohttp.ClientSession()
+        # Where no static tokens are, the cluster's open the door for records, too.
+        client = aiohttp.ClientSession(headers={} if tokens else {"Authorization": bearer(CLUSTER_TOKEN)})
         closing.append(client.close)
         return Source(streams, ingest, server.address, client)
 

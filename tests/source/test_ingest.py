@@ -19,7 +19,8 @@ from drizzle_streams.source.ingest import IngestLimits
 from drizzle_streams.source.producers import SEQUENCES_MAX
 from drizzle_streams.source.streams import STREAMS_MAX
 from drizzle_streams.transport.entries import decode_entries
-from tests.source.conftest import Source, StartSource
+from tests.bearer import bearer
+from tests.source.conftest import CLUSTER_TOKEN, Source, StartSource
 from tests.source.source_worlds import block, settings
 
 ARROW = "application/vnd.apache.arrow.stream"
@@ -272,6 +273,7 @@ async def test_a_producer_that_goes_away_leaves_nothing_behind(source: Source) -
     _, writer = await asyncio.open_connection(host, int(port))
     writer.write(
         b"POST /streams/ad-events/records HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
+        b"Authorization: " + bearer(CLUSTER_TOKEN).encode() + b"\r\n"
         b'Content-Length: 1000\r\n\r\n{"a":1}\n'
     )
     await writer.drain()

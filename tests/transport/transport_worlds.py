@@ -11,11 +11,11 @@ from typing import Protocol
 import aiohttp
 
 from drizzle_streams.model.ids import NodeId
-from drizzle_streams.transport.auth import header
 from drizzle_streams.transport.base import Address, LinkLimits, Transport
 from drizzle_streams.transport.http import ADDRESS_HEADER, LINK_PATH, NODE_HEADER, TO_HEADER, HttpTransport
 from drizzle_streams.transport.http_server import HttpServer, ServerLimits
 from drizzle_streams.transport.memory import MemoryNetwork, MemoryTransport
+from tests.bearer import bearer
 
 TOKEN = "token-of-the-tests"
 WAIT_S = 20.0
@@ -132,7 +132,7 @@ class MemoryWorld:
         stranger = await join(self, "stranger")
         assert isinstance(to.transport, MemoryTransport)
         assert isinstance(stranger.transport, MemoryTransport)
-        to.transport.accept(stranger.transport, header(TOKEN), to.id)
+        to.transport.accept(stranger.transport, bearer(TOKEN), to.id)
         to.transport.arrive(stranger.transport.wire, message)
         await stranger.transport.close()
 
@@ -140,7 +140,7 @@ class MemoryWorld:
 def introduction(to: Node, node: str = "stranger") -> dict[str, str]:
     """What a dialling service says."""
     return {
-        "Authorization": header(TOKEN),
+        "Authorization": bearer(TOKEN),
         NODE_HEADER: node,
         ADDRESS_HEADER: "http://127.0.0.1:1",
         TO_HEADER: to.id,

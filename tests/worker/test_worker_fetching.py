@@ -13,13 +13,13 @@ from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
 from drizzle_streams.errors import BackPressureError, ProtocolError
 from drizzle_streams.model.ids import BatchId, JobId, NodeId, SourceId, StageId, WorkerId
-from drizzle_streams.transport.auth import header
 from drizzle_streams.transport.base import NotFoundError
 from drizzle_streams.worker import fetching as fetching_module
 from drizzle_streams.worker import serving as serving_module
 from drizzle_streams.worker.counters import Refusal
 from drizzle_streams.worker.performer import INLINE_BLOCK_BYTES_MAX
 from drizzle_streams.worker.serving import BLOCKS_PATH, question
+from tests.bearer import bearer
 from tests.worker.conftest import TOKEN, World
 from tests.worker.worker_worlds import (
     JOB,
@@ -181,7 +181,7 @@ async def test_blocks_are_behind_the_clusters_token(http_world: World) -> None:
     async with aiohttp.ClientSession() as session:
         async with session.get(url, params=params) as refused:
             assert refused.status == 401
-        async with session.get(url, params=params, headers={"Authorization": header(TOKEN)}) as answer:
+        async with session.get(url, params=params, headers={"Authorization": bearer(TOKEN)}) as answer:
             assert answer.status == 200
 
 

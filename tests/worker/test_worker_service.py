@@ -38,12 +38,12 @@ from drizzle_streams.protocol.messages import (
     WorkerHello,
 )
 from drizzle_streams.stores.memory import MemorySnapshotStore
-from drizzle_streams.transport.auth import header
 from drizzle_streams.transport.http import ADDRESS_HEADER, LINK_PATH, NODE_HEADER, TO_HEADER, HttpTransport
 from drizzle_streams.transport.http_server import HttpServer, ServerLimits
 from drizzle_streams.worker import service as service_module
 from drizzle_streams.worker.life import BODY_BYTES_MAX, Life
 from drizzle_streams.worker.service import WorkerService
+from tests.bearer import bearer
 from tests.transport.transport_worlds import packed
 from tests.worker.conftest import TOKEN, World
 from tests.worker.worker_worlds import (
@@ -146,7 +146,9 @@ async def running(coordinator: FakeCoordinator, http_world: World) -> AsyncItera
 
 
 def run(coordinator: FakeCoordinator) -> Running:
-    settings = WorkerServiceSettings(token=TOKEN, name="w", coordinator=coordinator.transport.address)
+    settings = WorkerServiceSettings(
+        token=TOKEN, name="w", coordinator=coordinator.transport.address, metrics_public=True
+    )
     service = WorkerService(settings, snapshots=MemorySnapshotStore(), link=Letters())
     stop = asyncio.Event()
     return Running(service, stop, asyncio.create_task(service.run(stop)), coordinator)
@@ -157,7 +159,7 @@ def not_ready(running: Running) -> str | None:
 
 
 async def get(running: Running, path: str, *, token: bool = False) -> tuple[int, str]:
-    headers = {"Authorization": header(TOKEN)} if token else {}
+    headers = {"Authorization": bearer(TOKEN)} if token else {}
     async with (
         aiohttp.ClientSession() as session,
         session.get(running.life.server.address + path, headers=headers) as answer,
@@ -168,7 +170,7 @@ async def get(running: Running, path: str, *, token: bool = False) -> tuple[int,
 async def say(running: Running, message: bytes) -> None:
     """Send bytes over a link, as somebody who knows the token."""
     headers = {
-        "Authorization": header(TOKEN),
+        "Authorization": bearer(TOKEN),
         NODE_HEADER: "stranger",
         ADDRESS_HEADER: "http://127.0.0.1:1",
         TO_HEADER: running.life.worker,
@@ -363,7 +365,7 @@ async def test_blocks_that_do_not_exist_are_404(running: Running) -> None:
 
 async def test_a_body_that_is_too_large_is_413(running: Running) -> None:
     url = running.life.server.address + "/blocks"
-    headers = {"Authorization": header(TOKEN)}
+    headers = {"Authorization": bearer(TOKEN)}
     async with aiohttp.ClientSession() as session:
         body = b"x" * (BODY_BYTES_MAX + 1)
         async with session.post(url, data=body, headers=headers) as refused:

@@ -1,6 +1,6 @@
 """Posting a job to a cluster: a small synchronous client, for scripts and commands.
 
-    POST {cluster}/jobs    Content-Type: application/vnd.drizzle.job    Authorization: Bearer <token>
+    POST {cluster}/jobs    Content-Type: application/vnd.drizzle.job    Authorization: Bearer <user token>
     201 {"job": id} · 400 reason · 401, 403 token · 409 name taken · 413 too large · 503 not ready
 
 Rules: standard library only, and imported when it is needed; one attempt with bounded waits, so that a script
@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 
 from drizzle_streams.errors import BuildError, ConfigError, DrizzleError, UnreachableError, explain
 from drizzle_streams.protocol.jobfile import JOB_MEDIA_TYPE
+from drizzle_streams.protocol.tokens import TokenKind, credential
 
 if TYPE_CHECKING:
     from http.client import HTTPConnection
@@ -32,7 +34,7 @@ ANSWER_BYTES_MAX: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A coordinator's address, and what opens its door."""
+    """A coordinator's address, and what opens its door: the cluster's secret, or a token minted from it."""
 
     cluster: str
     token: str = field(repr=False)
@@ -82,6 +84,12 @@ def destination(cluster: str | None, token: str | None) -> Destination:
     return Destination(address, secret)
 
 
+def known_token() -> str:
+    """The environment's token, else that of the cluster which `drizzle up` started here; empty if none."""
+    note = _note()
+    return _token() or (note.token if note else "")
+
+
 def submits_scripts() -> bool:
     """Whether `python job.py` submits what it defines; DRIZZLE_NO_SUBMIT forbids it."""
     return not _environment("DRIZZLE_NO_SUBMIT")
@@ -91,7 +99,8 @@ def _post(to: Destination, job: bytes) -> tuple[int, bytes]:
     from http.client import HTTPException  # noqa: PLC0415 - costs more than the rest of a job file's imports
 
     connection, path = _connection(to.cluster)
-    headers = {"Content-Type": JOB_MEDIA_TYPE, "Authorization": f"Bearer {to.token}"}
+    token = credential(to.token, TokenKind.USER, time.time())
+    headers = {"Content-Type": JOB_MEDIA_TYPE, "Authorization": f"Bearer {token}"}
     try:
         connection.request("POST", f"{path}/jobs", body=job, headers=headers)
         answer = connection.getresponse()
@@ -147,8 +156,8 @@ def _job_id(body: bytes, address: str) -> str:
 
 _REFUSALS: Final[dict[int, tuple[type[DrizzleError], str, str]]] = {
     400: (BuildError, "a job it takes", "Correct the job."),
-    401: (ConfigError, "a token it knows", "Set DRIZZLE_TOKEN to the cluster's token."),
-    403: (ConfigError, "a token it knows", "Set DRIZZLE_TOKEN to the cluster's token."),
+    401: (ConfigError, "a token it knows", "Set DRIZZLE_TOKEN to the cluster's secret, or a token of it."),
+    403: (ConfigError, "a user token", "Set DRIZZLE_TOKEN to one, or to the cluster's secret."),
     409: (BuildError, "no job of that name", "Stop it first (`drizzle stop JOB`), or take another name."),
     413: (BuildError, "a job it takes", "Join with smaller tables."),
     415: (BuildError, "a job it takes", "Submit with the release of Drizzle that the cluster runs."),

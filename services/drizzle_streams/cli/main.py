@@ -22,6 +22,7 @@ COMMANDS = {
     "jobs": "list the jobs of a cluster",
     "stop": "stop a job after what is launched",
     "status": "show members, jobs and their latencies",
+    "token": "make a token that opens less than the cluster's secret",
     "coordinator": "run a coordinator service",
     "worker": "run a worker service",
     "source": "run a source service",

@@ -17,7 +17,7 @@ _KINDS = {
 }
 
 _EPILOG = """\
-The cluster's token is read from DRIZZLE_TOKEN, or from the file that DRIZZLE_TOKEN_FILE names.
+The cluster's secret is read from DRIZZLE_TOKEN, or from the file that DRIZZLE_TOKEN_FILE names.
 
 example:
   DRIZZLE_TOKEN_FILE=token drizzle {command} --name {command}-1"""

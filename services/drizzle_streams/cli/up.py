@@ -10,7 +10,7 @@ from drizzle_streams.cli.values import whole
 from drizzle_streams.config import COORDINATOR_PORT
 
 _EPILOG = """\
-State (logs of records, Redis, the token) is kept in --dir, so the next `drizzle up` goes on where
+State (logs of records, Redis, the secret) is kept in --dir, so the next `drizzle up` goes on where
 this one ended. `drizzle submit`, `jobs`, `stop` and `status` find the cluster from the same folder.
 
 examples:
@@ -78,7 +78,7 @@ Drizzle is up. State and logs are in {directory}; Ctrl-C stops it.
 Submit a job:     drizzle submit job.py
 Look at it:       drizzle status
 Post records:     curl -X POST {sources[0] if sources else "URL"}/streams/events/records \\
-                    -H "Authorization: Bearer $(cat {directory}/token)" \\
+                    -H "Authorization: Bearer $(drizzle token --kind ingest)" \\
                     -H "Content-Type: application/x-ndjson" --data-binary @events.ndjson
 """,
         flush=True,

@@ -1,13 +1,13 @@
-"""The coordinator's doors for people and services; all of them the cluster's.
+"""The coordinator's doors: those marked with an asterisk for its services, the others for users, too.
 
     POST   /jobs                  a job file (application/vnd.drizzle.job)
                                   201 {"job"} · 400 reason · 409 name taken · 413 · 415 · 429 · 503
     GET    /jobs                  {"jobs": [in short]}
     GET    /jobs/{job}            phase, frontier, lag, placement, latencies, recoveries, … · 404
     DELETE /jobs/{job}            stop after what is launched: 202, or 200 when it has ended · 404
-    GET    /jobs/{job}/program    the job file as it was posted: what workers load · 404
+    GET    /jobs/{job}/program  * the job file as it was posted: what workers load · 404
     GET    /status                members, jobs in short, generation
-    POST   /nodes/{node}/exited   a supervisor saw that node's process end: 202
+    POST   /nodes/{node}/exited * a supervisor saw that node's process end: 202
 
 201 means durable: the job survives the death of the coordinator from then on.
 """
@@ -72,14 +72,19 @@ class Doors:
         memory.watch(self._persisted)
 
     def routes(self) -> list[web.RouteDef]:
-        """Doors to add under the cluster's token."""
+        """Doors for users."""
         return [
             web.post("/jobs", self._submit),
             web.get("/jobs", self._list),
             web.get("/jobs/{job}", self._describe),
             web.delete("/jobs/{job}", self._stop),
-            web.get("/jobs/{job}/program", self._program),
             web.get("/status", self._status),
+        ]
+
+    def service_routes(self) -> list[web.RouteDef]:
+        """Doors for the cluster's services."""
+        return [
+            web.get("/jobs/{job}/program", self._program),
             web.post("/nodes/{node}/exited", self._exited),
         ]
 

@@ -40,6 +40,7 @@ from drizzle_streams.stores.redis import RedisLedger, RedisSnapshotStore
 from drizzle_streams.telemetry.exposition import health_route, metrics_route, ready_route, story_route
 from drizzle_streams.telemetry.lag import LoopLag
 from drizzle_streams.telemetry.metrics import CoordinatorMetrics, RuntimeMetrics
+from drizzle_streams.transport.auth import METRICS, USER
 from drizzle_streams.transport.http import HttpTransport
 from drizzle_streams.transport.http_server import HttpServer, ServerLimits
 
@@ -204,7 +205,9 @@ class CoordinatorService:
             now=now,
         )
         add = self._server.add_routes
-        add(doors.routes())
-        add([story_route(lambda: (asdict(line) for line in role.story.lines))])
-        public = [health_route(life.lag), ready_route(lambda: None)]
-        add([*public, metrics_route(self._registry, watch.refresh)], public=True)
+        add(doors.routes(), auth=USER)
+        add(doors.service_routes())
+        add([story_route(lambda: (asdict(line) for line in role.story.lines))], auth=USER)
+        add([health_route(life.lag), ready_route(lambda: None)], public=True)
+        metrics = metrics_route(self._registry, watch.refresh)
+        add([metrics], auth=METRICS, public=self.settings.metrics_public)

@@ -4,7 +4,7 @@ Rules:
 - Ports are chosen once and kept over restarts, so a restarted service is found where it was.
 - The supervisor sees a process end at once, tells the coordinator (law 6: then it may be judged
   without waiting for its lease) and starts it again, with a bounded backoff.
-- The cluster's token is made here and goes to children by environment, never by command line.
+- The cluster's secret is made here and goes to children by environment, never by command line.
 - Stopping is orderly and bounded, and leaves no process behind.
 """
 
@@ -26,6 +26,7 @@ from drizzle_streams.local.ports import HOST, require_free
 from drizzle_streams.local.process import ServiceProcess
 from drizzle_streams.local.redis import EmbeddedRedis
 from drizzle_streams.local.together import together
+from drizzle_streams.protocol.tokens import TokenKind
 
 READY_TIMEOUT_S = 60.0
 READY_POLL_S = 0.05
@@ -140,8 +141,10 @@ class LocalCluster:
         raise await asyncio.shield(self._failure)
 
     async def ask(self, path: str, method: str = "GET") -> dict[str, Any]:
-        """A request to the coordinator."""
-        return await asyncio.to_thread(ask, self.address, path, self.token, method=method)
+        """A request to the coordinator, by a service of its cluster."""
+        return await asyncio.to_thread(
+            ask, self.address, path, self.token, method=method, kind=TokenKind.CLUSTER
+        )
 
     # --- making ---------------------------------------------------------------------------
 

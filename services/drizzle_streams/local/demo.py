@@ -22,6 +22,7 @@ from drizzle_streams.local.cluster import LocalCluster, LocalSettings
 from drizzle_streams.local.outage import USUAL_FOR_S, Outage
 from drizzle_streams.local.together import together
 from drizzle_streams.local.ysb import COUNT_FIELD, SINK_PREFIX, STREAM, ysb_job
+from drizzle_streams.protocol.tokens import TokenKind, credential
 
 if TYPE_CHECKING:
     from drizzle_streams.api.settings import SchedulingMode
@@ -198,7 +199,7 @@ class _Run:
             "-m",
             "drizzle_loadgen",
             *arguments,
-            env={**os.environ, "DRIZZLE_INGEST_TOKEN": self.cluster.token},
+            env={**os.environ, "DRIZZLE_INGEST_TOKEN": self._ingest_token()},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -221,6 +222,10 @@ class _Run:
             words = (await said).decode(errors="replace").strip()
         if status not in statuses:
             raise DrizzleError(f"the load generator failed ({status}): {words[-2000:]}")
+
+    def _ingest_token(self) -> str:
+        ttl_s = self.settings.seconds + LOAD_SLACK_S
+        return credential(self.cluster.token, TokenKind.INGEST, time.time(), subject=STREAM, ttl_s=ttl_s)
 
     async def _watch(self) -> None:
         """Keep the view true; a coordinator that was killed answers again soon."""

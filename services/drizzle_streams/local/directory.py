@@ -1,7 +1,7 @@
 """A cluster's state directory: one cluster at a time, a token and ports that are kept.
 
 lock         held while a cluster runs here, and gone with its process
-token        the cluster's, readable by its user only
+token        the cluster's secret, readable by its user only
 ports.json   port by service, so that a second `up` finds the same
 """
 
@@ -47,7 +47,7 @@ class StateDirectory:
             os.close(lock)
 
     def token(self) -> str:
-        """The cluster's token, made here the first time."""
+        """The cluster's secret, made here the first time."""
         path = self.path / "token"
         if not path.exists():
             path.touch(mode=0o600)

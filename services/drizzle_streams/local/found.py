@@ -1,6 +1,6 @@
 """The note that `drizzle up` leaves in its folder, so that commands run there find the cluster.
 
-It holds the token, so only its user may read it. `api.client` reads it.
+It holds the cluster's secret, so only its user may read it. `api.client` reads it.
 """
 
 from __future__ import annotations

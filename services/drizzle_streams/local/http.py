@@ -6,6 +6,7 @@ Standard library only, so that a command starts quickly; every request has a tim
 from __future__ import annotations
 
 import json
+import time
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -13,22 +14,29 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from drizzle_streams.errors import ConfigError, DrizzleError, UnreachableError, explain
+from drizzle_streams.protocol.tokens import TokenKind, credential
 
 TIMEOUT_S = 10.0
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 
 
 def ask(
-    address: str, path: str, token: str, *, method: str = "GET", timeout_s: float = TIMEOUT_S
+    address: str,
+    path: str,
+    token: str,
+    *,
+    method: str = "GET",
+    timeout_s: float = TIMEOUT_S,
+    kind: TokenKind = TokenKind.USER,
 ) -> dict[str, Any]:
-    """The JSON answer to a request.
+    """The JSON answer to a request. `token` is a minted one, or the secret that mints one of `kind`.
 
     Raises `ConfigError` (no address), `UnreachableError` (no answer) or `DrizzleError` (refused, or no JSON).
     """
     _require_address(address)
     request = Request(f"{address}{path}", method=method)
     if token:
-        request.add_header("Authorization", f"Bearer {token}")
+        request.add_header("Authorization", f"Bearer {credential(token, kind, time.time())}")
     try:
         with urlopen(request, timeout=timeout_s) as answer:
             body = answer.read(ANSWER_BYTES_MAX)

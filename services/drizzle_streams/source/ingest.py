@@ -9,18 +9,20 @@
          "first_offset", "end_offset"}]}, and those three beside it when it is one partition.
          `survives` says what the records are sure to survive: "process-crash" or
          "power-loss" (durability `always`)
-    400  the body or a header is wrong         401  not the stream's ingest token
-    404  no such stream, and none is made      408  the body did not come within its time
-    409  a sequence too old to tell            413  the body is too large
-    415  a type that is not taken              503  the disk is full or has failed
+    400  the body or a header is wrong         401  no token, or none of this cluster
+    403  a token for something else            408  the body did not come within its time
+    404  no such stream, and none is made      413  the body is too large
+    409  a sequence too old to tell            503  the disk is full or has failed
+    415  a type that is not taken
     429  the log's budget, or too many bodies at a time: nothing was taken, Retry-After says when
 
 A post is taken as a whole or not at all; only a 200 says that it was. Without an answer
 (a broken connection, a 503) a producer that numbers its posts sends again, to this
 source, under the same number.
 
-Tokens: one or several per stream, `*` for streams that have none of their own; where
-any is configured, a stream without one takes no posts. They open nothing else.
+Tokens: an `ingest` token for the stream or for `*` (`drizzle token --kind ingest`), or a static
+one of the settings: one or several per stream, `*` for streams that have none of their own.
+They open nothing else. Where no static one is configured, users may post as well.
 
 Bounds: `IngestLimits`; header lines and connections are bounded by the HTTP server.
 """
@@ -43,7 +45,7 @@ from drizzle_streams.source.posts import Part, Post, Receipt
 from drizzle_streams.source.producers import SEQUENCE_MAX, Sequenced, SequenceError
 from drizzle_streams.source.repartition import check_key, split_by_key
 from drizzle_streams.source.streams import Streams
-from drizzle_streams.transport.auth import PUBLIC, Auth, BearerOf
+from drizzle_streams.transport.auth import Auth, ingest
 from drizzle_streams.transport.entries import EntryFormat
 from drizzle_streams.transport.http_errors import RefusedError
 
@@ -52,7 +54,6 @@ PRODUCER_HEADER = "Drizzle-Producer"
 SEQUENCE_HEADER = "Drizzle-Sequence"
 KEY_HEADER = "Drizzle-Key"
 PRODUCER_CHARS_MAX = 100
-ANY_STREAM = "*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +92,12 @@ class Ingest:
 
     @property
     def auth(self) -> Auth:
-        """The key of the door: the stream's ingest token, or none where none is configured."""
-        if not self._tokens:
-            return PUBLIC
-        return BearerOf("ingest token", self._tokens_of)
+        """The key of the door."""
+        return ingest(self._tokens)
 
     def routes(self) -> list[web.RouteDef]:
         """Doors to add with `auth` as their key."""
         return [web.post("/streams/{stream}/records", self._post)]
-
-    def _tokens_of(self, variables: Mapping[str, str]) -> tuple[str, ...]:
-        return self._tokens.get(variables["stream"], self._tokens.get(ANY_STREAM, ()))
 
     async def _post(self, request: web.Request) -> web.Response:
         try:

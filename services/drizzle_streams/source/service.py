@@ -39,6 +39,7 @@ from drizzle_streams.source.watch import Watch
 from drizzle_streams.telemetry.exposition import health_route, metrics_route, ready_route, story_route
 from drizzle_streams.telemetry.lag import LoopLag
 from drizzle_streams.telemetry.metrics import RuntimeMetrics, SourceMetrics
+from drizzle_streams.transport.auth import METRICS, USER
 from drizzle_streams.transport.http import HttpTransport
 from drizzle_streams.transport.http_server import HttpServer
 
@@ -142,11 +143,14 @@ class SourceService:
     def _add_doors(self, streams: Streams, ingest: Ingest, watch: Watch, lag: LoopLag) -> None:
         add = self._server.add_routes
         posts = [web.RouteDef(r.method, r.path, watch.around(r.handler), r.kwargs) for r in ingest.routes()]
-        add(posts, auth=ingest.auth if self.settings.ingest_tokens else None)
-        add(Serving(streams).routes())
-        add([story_route(lambda: (asdict(line) for line in self.story.lines))])
-        public = [health_route(lag), ready_route(self._unready)]
-        add([*public, metrics_route(self._registry, watch.refresh)], public=True)
+        add(posts, auth=ingest.auth)
+        serving = Serving(streams)
+        add(serving.routes())
+        story = story_route(lambda: (asdict(line) for line in self.story.lines))
+        add([serving.list_route(), story], auth=USER)
+        add([health_route(lag), ready_route(self._unready)], public=True)
+        metrics = metrics_route(self._registry, watch.refresh)
+        add([metrics], auth=METRICS, public=self.settings.metrics_public)
 
     def _measure(self, driver: Driver, performer: SourcePerformer) -> LoopLag:
         """What every service shows of its loop, links and queues."""

@@ -5,7 +5,7 @@
     GET /streams/{stream}/records?ranges=0:100:250,1:90:180
 
 Records come as entries (`transport.entries.decode_entries`), ranges in the order asked
-for. Both doors are the cluster's. `fetch` is the second one as a handler for any
+for. The first door is for users, the others for services. `fetch` is the second one as a handler for any
 transport, with the stream as one more parameter.
 """
 
@@ -35,12 +35,13 @@ class Serving:
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
 
+    def list_route(self) -> web.RouteDef:
+        """What there is: a door for people."""
+        return web.get("/streams", self._get_streams)
+
     def routes(self) -> list[web.RouteDef]:
-        """Doors to add under the cluster's token."""
-        return [
-            web.get("/streams", self._get_streams),
-            web.get("/streams/{stream}/records", self._get_records),
-        ]
+        """Doors for the cluster's services: records."""
+        return [web.get("/streams/{stream}/records", self._get_records)]
 
     async def fetch(self, params: Mapping[str, str]) -> bytes:
         """Encoded entries.

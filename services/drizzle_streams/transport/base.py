@@ -59,6 +59,8 @@ class RefuseReason(StrEnum):
     """Why something that came in was not taken."""
 
     TOKEN = "token"
+    KIND = "kind"
+    """A genuine token that opens other doors."""
     NODE = "node"
     GARBAGE = "garbage"
     OVERSIZED = "oversized"

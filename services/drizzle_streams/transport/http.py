@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ from aiohttp import hdrs, web
 
 from drizzle_streams.errors import UnreachableError, explain
 from drizzle_streams.model.ids import NodeId
+from drizzle_streams.protocol.tokens import DIAL_TTL_S, Keyring, TokenKind
 from drizzle_streams.transport import auth
 from drizzle_streams.transport.base import (
     Address,
@@ -84,9 +86,9 @@ class HttpTransport:
         self._server = server
         self._limits = limits or LinkLimits()
         self.counters = LinkCounters(refused=server.refused)
-        self._token = token
+        self._ring = Keyring.parse(token)
         self._ssl = client_ssl if client_ssl is not None else True
-        self._fetcher = Fetcher(token, self._limits, self.counters, client_ssl)
+        self._fetcher = Fetcher(self._authorization, self._limits, self.counters, client_ssl)
         self._peers: dict[tuple[NodeId, Address], Peer] = {}
         self._writers = OwnedTasks(self._failed)
         self._readers = OwnedTasks(self._failed)
@@ -241,11 +243,15 @@ class HttpTransport:
 
     def _introduction(self, to: NodeId) -> dict[str, str]:
         return {
-            hdrs.AUTHORIZATION: auth.header(self._token),
+            hdrs.AUTHORIZATION: self._authorization(),
             NODE_HEADER: self.node,
             ADDRESS_HEADER: self.address,
             TO_HEADER: to,
         }
+
+    def _authorization(self) -> str:
+        """A token for one dial or fetch. A link that it opened lives until it breaks."""
+        return auth.header(self._ring.mint(TokenKind.CLUSTER, self.node, time.time(), DIAL_TTL_S))
 
     def _introduced(self, request: web.Request) -> tuple[NodeId, Address]:
         """Who dials, from where; refused when it means somebody else than us."""
@@ -296,7 +302,7 @@ def _full(limits: LinkLimits) -> RefusedError:
 def _not_dialled(peer: Peer, error: Exception, limits: LinkLimits) -> str:
     found = str(error) or repr(error)
     if isinstance(error, aiohttp.WSServerHandshakeError):
-        found = {401: "another cluster token there", 421: "another node there"}.get(error.status, found)
+        found = {401: "another secret (or clock) there", 421: "another node there"}.get(error.status, found)
     elif isinstance(error, TimeoutError):
         found = f"no answer within {limits.dial_timeout_s} s"
     return explain(

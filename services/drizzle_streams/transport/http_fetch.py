@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import aiohttp
 from aiohttp import hdrs, web
 
 from drizzle_streams.errors import BackPressureError, ProtocolError, UnreachableError, explain
-from drizzle_streams.transport import auth
 from drizzle_streams.transport.base import Address, FetchHandler, LinkCounters, LinkLimits, NotFoundError
 from drizzle_streams.transport.http_errors import Handler
 
@@ -26,15 +25,19 @@ KEPT_CONNECTION_S = 30.0
 
 
 class Fetcher:
-    """One pool of connections for all fetches of a service."""
+    """One pool of connections for all fetches of a service; `authorization` makes each one's header."""
 
     def __init__(
-        self, token: str, limits: LinkLimits, counters: LinkCounters, client_ssl: ssl.SSLContext | None
+        self,
+        authorization: Callable[[], str],
+        limits: LinkLimits,
+        counters: LinkCounters,
+        client_ssl: ssl.SSLContext | None,
     ) -> None:
         self._limits = limits
         self._counters = counters
         self._ssl = client_ssl if client_ssl is not None else True
-        self._headers = {hdrs.AUTHORIZATION: auth.header(token)}
+        self._authorization = authorization
         self._session: aiohttp.ClientSession | None = None
 
     def open(self) -> None:
@@ -43,7 +46,6 @@ class Fetcher:
             connector=aiohttp.TCPConnector(
                 limit=self._limits.fetch_connections_max, keepalive_timeout=KEPT_CONNECTION_S, ssl=self._ssl
             ),
-            headers=self._headers,
             read_bufsize=self._limits.fetch_buffer_bytes,
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -66,6 +68,7 @@ class Fetcher:
             async with session.get(
                 address + path,
                 params=dict(params),
+                headers={hdrs.AUTHORIZATION: self._authorization()},
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=timeout_s),
             ) as response:

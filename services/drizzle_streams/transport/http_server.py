@@ -1,8 +1,8 @@
 """One HTTP server per service: the doors, who may enter, and their bounds.
 
-Services add routes; `HttpTransport` adds its own. Every door wants the cluster's
-token unless it was added with another key or as public, and that includes paths
-that do not exist: who has no token learns nothing from asking around.
+Services add routes; `HttpTransport` adds its own. Every door wants a token of the
+cluster's services unless it was added with another key or as public. Paths that do
+not exist want a user's: who has no token learns nothing from asking around.
 
 Bounds: connections, header lines, bodies, idle connections, the time a close
 may take. Errors are JSON (`http_errors`).
@@ -14,19 +14,22 @@ import asyncio
 import errno
 import socket
 import ssl
+import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from aiohttp import hdrs, web
 
 from drizzle_streams.errors import ConfigError, explain
+from drizzle_streams.protocol.tokens import Fault, Keyring
 from drizzle_streams.transport import auth as doors
-from drizzle_streams.transport.auth import PUBLIC, Auth, Public
+from drizzle_streams.transport.auth import CLUSTER, PUBLIC, USER, Auth
 from drizzle_streams.transport.base import MIB, Address, RefuseReason
 from drizzle_streams.transport.http_errors import Handler, RefusedError, answer_errors
 
 WILDCARDS = frozenset({"", "0.0.0.0", "::"})
+SAFE_METHODS = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,10 @@ class ServerLimits:
 
 
 class HttpServer:
-    """Listens on (host, port); port 0 takes a free one. `token` is the cluster's."""
+    """Listens on (host, port); port 0 takes a free one.
+
+    `token` is the cluster's secret (several between commas: `Keyring.parse`), `now` unix seconds.
+    """
 
     def __init__(
         self,
@@ -55,13 +61,16 @@ class HttpServer:
         advertise_host: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
         limits: ServerLimits | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._host = host
         self._port = port
         self._advertise_host = advertise_host
         self._ssl_context = ssl_context
         self._limits = limits or ServerLimits()
-        self._default_key: Auth = doors.cluster(token)
+        self.ring = Keyring.parse(token)
+        """Mints and checks this cluster's tokens."""
+        self._now = now
         self._keys: dict[web.AbstractRoute, Auth] = {}
         self._app = web.Application(
             middlewares=[answer_errors, self._doorkeeper], client_max_size=self._limits.body_bytes_max
@@ -87,8 +96,8 @@ class HttpServer:
     def add_routes(
         self, routes: Iterable[web.AbstractRouteDef], *, public: bool = False, auth: Auth | None = None
     ) -> None:
-        """Add doors, before `start`. Key: the cluster's token, `auth`, or none if `public`."""
-        key = PUBLIC if public else auth or self._default_key
+        """Add doors, before `start`. Key: `auth`, a cluster token without it, or none if `public`."""
+        key = PUBLIC if public else auth or CLUSTER
         for route in self._app.router.add_routes(routes):
             self._keys[route] = key
 
@@ -144,10 +153,11 @@ class HttpServer:
     @web.middleware
     async def _doorkeeper(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Key first, then the announced length of the body, before any of it is read."""
-        key = self._keys.get(request.match_info.route, self._default_key)
-        if not doors.admits(key, request.headers.get(hdrs.AUTHORIZATION), request.match_info):
-            self.refused[RefuseReason.TOKEN] += 1
-            raise _no_entry(request, key)
+        key = self._key(request)
+        fault = self._fault(request, key)
+        if fault is not None:
+            self.refused[RefuseReason.KIND if fault is Fault.KIND else RefuseReason.TOKEN] += 1
+            raise _no_entry(request, key, fault)
         body_bytes = request.content_length or 0
         if body_bytes > self._limits.body_bytes_max:
             self.refused[RefuseReason.OVERSIZED] += 1
@@ -159,6 +169,20 @@ class HttpServer:
             return await handler(request)
         finally:
             self._handling.discard(task)
+
+    def _key(self, request: web.Request) -> Auth:
+        if request.match_info.http_exception is not None:  # no such path, or not this method
+            return USER
+        return self._keys.get(request.match_info.route, CLUSTER)
+
+    def _fault(self, request: web.Request, key: Auth) -> Fault | None:
+        """Why the door stays shut; a cookie counts only where nothing can be changed."""
+        authorization = request.headers.get(hdrs.AUTHORIZATION)
+        if authorization is None and request.method in SAFE_METHODS and key is not PUBLIC:
+            cookie = request.cookies.get(doors.SESSION_COOKIE)
+            if cookie is not None:
+                return doors.admits_session(key, self.ring, cookie, self._now())
+        return doors.admits(key, self.ring, authorization, request.match_info, self._now())
 
     def _cannot_listen(self, error: OSError) -> ConfigError:
         taken = error.errno == errno.EADDRINUSE
@@ -181,14 +205,19 @@ class _Closed(asyncio.Protocol):
         transport.close()
 
 
-def _no_entry(request: web.Request, key: Auth) -> RefusedError:
-    name = "no token" if isinstance(key, Public) else key.name
-    presented = hdrs.AUTHORIZATION in request.headers
+def _no_entry(request: web.Request, key: Auth, fault: Fault) -> RefusedError:
+    """401: who asks is not known; 403: known, and of another kind. Challenges as RFC 6750 has them."""
+    challenge = {
+        Fault.NOTHING: "Bearer",
+        Fault.GARBLED: 'Bearer error="invalid_token"',
+        Fault.EXPIRED: 'Bearer error="invalid_token", error_description="expired"',
+        Fault.KIND: 'Bearer error="insufficient_scope"',
+    }[fault]
     return RefusedError(
-        401,
+        403 if fault is Fault.KIND else 401,
         request.path,
-        wanted=f"the {name} (Authorization: Bearer …)",
-        found="another one" if presented else "none",
-        remedy=f"Present the {name} that this service was started with.",
-        headers={hdrs.WWW_AUTHENTICATE: "Bearer"},
+        wanted=f"the {doors.name_of(key)} (Authorization: Bearer …)",
+        found=fault.value,
+        remedy="`drizzle token` makes one from the cluster's secret.",
+        headers={hdrs.WWW_AUTHENTICATE: challenge},
     )

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from drizzle_streams.errors import BackPressureError, ConfigError, ProtocolError, UnreachableError, explain
 from drizzle_streams.model.ids import NodeId
-from drizzle_streams.transport.auth import admits, cluster, header
+from drizzle_streams.protocol.tokens import DIAL_TTL_S, Keyring, TokenKind
+from drizzle_streams.transport.auth import CLUSTER, admits, header
 from drizzle_streams.transport.base import (
     Address,
     DropReason,
@@ -88,6 +89,10 @@ class _Peer:
     failures: int = 0
 
 
+NOW = 0.0
+"""No time passes for a token here."""
+
+
 class MemoryTransport:
     """See `base.Transport`. `address` "" takes a free one of the network."""
 
@@ -107,8 +112,8 @@ class MemoryTransport:
         self.on_failure: FailureHandler = fail_loudly
         self.counters = LinkCounters()
         self._network = network
-        self._key = cluster(token)
-        self._presented = header(token)
+        self._ring = Keyring.parse(token)
+        self._presented = header(self._ring.mint(TokenKind.CLUSTER, node, NOW, DIAL_TTL_S))
         self._limits = limits or LinkLimits()
         self._address = address
         self._handlers: dict[str, FetchHandler] = {}
@@ -204,7 +209,7 @@ class MemoryTransport:
 
     def accept(self, other: MemoryTransport, presented: str, to: NodeId) -> None:
         """`other` dials. Raises `UnreachableError` when it may not, or means another node."""
-        if not admits(self._key, presented, {}):
+        if admits(CLUSTER, self._ring, presented, {}, NOW):
             self.counters.refused[RefuseReason.TOKEN] += 1
             raise UnreachableError(f"{self._address} wants another cluster token")
         if to != self.node:
@@ -247,7 +252,7 @@ class MemoryTransport:
 
     async def answer(self, presented: str, path: str, params: Mapping[str, str]) -> bytes:
         """A fetch arrives."""
-        if not admits(self._key, presented, {}):
+        if admits(CLUSTER, self._ring, presented, {}, NOW):
             self.counters.refused[RefuseReason.TOKEN] += 1
             raise ProtocolError(f"{self._address}{path} wants another cluster token")
         handler = self._handlers.get(path)

@@ -76,7 +76,7 @@ class Life:
         self.driver = Driver(node, clock, self.transport, self.performer)
         self.bench.post, self.bench.addresses = self.driver.post, self.driver.addresses
         self.watching = Watching(registry, node, gate, self.performer, self.driver)
-        self.watching.add_doors(self.server)
+        self.watching.add_doors(self.server, metrics_public=settings.metrics_public)
         self.transport.serve(BLOCKS_PATH, Serving(self.bench, self.performer.jobs).fetch)
         self.transport.on_failure = self._tasks.fail
 

@@ -16,6 +16,7 @@ from drizzle_streams.telemetry.exposition import health_route, metrics_route, re
 from drizzle_streams.telemetry.families import Readings
 from drizzle_streams.telemetry.lag import LoopLag
 from drizzle_streams.telemetry.metrics import RuntimeMetrics
+from drizzle_streams.transport.auth import METRICS, USER
 from drizzle_streams.transport.http_server import HttpServer
 from drizzle_streams.worker.counters import Refusal
 from drizzle_streams.worker.gate import Gate
@@ -65,16 +66,14 @@ class Watching:
             lambda: {"fetches": fetching.waiting, "dead_letters": bench.letters.waiting}
         )
 
-    def add_doors(self, server: HttpServer) -> None:
-        """Before the server starts. Health, readiness and metrics are public."""
+    def add_doors(self, server: HttpServer, *, metrics_public: bool = False) -> None:
+        """Before the server starts. Health and readiness are public."""
         story = self._performer.bench.story
-        server.add_routes([story_route(lambda: (asdict(line) for line in story.lines))])
-        public = [
-            health_route(self.lag),
-            ready_route(self.not_ready),
-            metrics_route(self._registry, self._refresh),
-        ]
-        server.add_routes(public, public=True)
+        server.add_routes([story_route(lambda: (asdict(line) for line in story.lines))], auth=USER)
+        server.add_routes([health_route(self.lag), ready_route(self.not_ready)], public=True)
+        server.add_routes(
+            [metrics_route(self._registry, self._refresh)], auth=METRICS, public=metrics_public
+        )
 
     def not_ready(self) -> str | None:
         if self._performer.bench.role.rejoining:
