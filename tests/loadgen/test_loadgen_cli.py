@@ -137,9 +137,16 @@ async def test_run_stopped_by_sigterm_then_check(redis_server: EmbeddedRedis, tm
     assert isinstance(latency, dict)
     assert latency["max"] == 4500  # the first window ends 500 ms after the start, at a full second
 
+    since = ("--windows-from", str(result["start_ms"]))
+    campaign, _ = next(iter(counts))
+    earlier = Counts({(campaign, result["start_ms"] - 500): 7})
+    await write_rows(redis_server.url, "ysb", earlier)
+    assert (await check(redis_server, run_file))[0] == 1
+    assert (await check(redis_server, run_file, *since))[0] == 0
+
     counts[next(iter(counts))] += 2
     await write_rows(redis_server.url, "ysb", counts)
-    code, verdict = await check(redis_server, run_file, "--timeout", "0.3")
+    code, verdict = await check(redis_server, run_file, "--timeout", "0.3", *since)
     assert (code, verdict["exact"], verdict["wrong"], verdict["duplicates"]) == (1, False, 1, 2)
 
 
