@@ -20,6 +20,7 @@ import polars as pl
 
 from drizzle_streams.engine.conversion import read_type
 from drizzle_streams.engine.failures import POLARS_ERRORS
+from drizzle_streams.engine.lines import ARRAY_BYTES_MAX, read_as_array
 from drizzle_streams.engine.records import DeadLetter, InputEntry, dead_letter
 from drizzle_streams.engine.salvage import good_lines
 
@@ -77,7 +78,8 @@ def split_lines(payload: bytes) -> list[bytes]:
 
 
 def _read_ndjson(entries: Sequence[InputEntry], schema: Schema) -> Read:
-    payload = entries[0].payload if len(entries) == 1 else b"\n".join(e.payload for e in entries)
+    payloads = [e.payload.removesuffix(b"\n") for e in entries]  # no blank lines where they are joined
+    payload = payloads[0] if len(payloads) == 1 else b"\n".join(payloads)
     try:
         frame = read_lines(payload, schema)
     except POLARS_ERRORS:
@@ -97,7 +99,9 @@ def read_lines(payload: bytes, schema: Schema) -> pl.DataFrame:
     types = {name: read_type(dtype) for name, dtype in schema.items()}
     if not payload or payload.isspace():  # looks at one byte, usually; the reader refuses what is empty
         return pl.DataFrame(schema=types)
-    return pl.read_ndjson(payload, schema=types)
+    short = len(payload) <= ARRAY_BYTES_MAX and all(dtype == pl.String for dtype in types.values())
+    frame = read_as_array(payload, types) if short else None
+    return pl.read_ndjson(payload, schema=types) if frame is None else frame
 
 
 def _salvage(entry: InputEntry, lines: Sequence[bytes], schema: Schema) -> Read:
