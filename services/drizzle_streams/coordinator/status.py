@@ -101,6 +101,18 @@ def group_size(job: CoordinatorJob) -> int:
     return job.spec.group_size if job.group is None else job.group.last - job.group.first + 1
 
 
+def tuner_inputs(job: CoordinatorJob, cost: JobCost, workers: Sequence[Member]) -> dict[str, float]:
+    """What is known of what a group size depends on; each name ends in its unit."""
+    tasks = sum(len(set(owners)) for owners in job.placement.owners)  # one per stage and owner
+    return {
+        "interval_seconds": job.spec.batch_interval_ms / 1000.0,
+        "coordination_seconds": cost.seconds_per_turn,
+        "utilisation_ratio": sum(w.busy for w in workers) / len(workers) if workers else 0.0,
+        "workers": float(len(workers)),
+        "tasks": float(tasks),
+    }
+
+
 def waits_for(job: CoordinatorJob) -> str:
     """What a job that does not run waits for, in words; empty when it waits for nothing."""
     if job.phase not in ACTIVE:

@@ -41,6 +41,11 @@ class JobCost:
         spent = sum(seconds for _, seconds in self.turns) - self.turns[-1][1]
         return min(1.0, spent / passed) if passed > 0 else 1.0
 
+    @property
+    def seconds_per_turn(self) -> float:
+        """Mean cost of the launching turns kept; 0 before the first."""
+        return sum(seconds for _, seconds in self.turns) / len(self.turns) if self.turns else 0.0
+
 
 class Stopwatch:
     """A machine that measures the one within; see `core.machine.Machine`."""

@@ -11,19 +11,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from drizzle_streams.coordinator import status
-from drizzle_streams.coordinator.stopwatch import Stopwatch
+from drizzle_streams.coordinator.stopwatch import JobCost, Stopwatch
 from drizzle_streams.core.coordinator import Coordinator
 from drizzle_streams.core.coordinator_job import ACTIVE, CoordinatorJob
 from drizzle_streams.core.machine import Persist, Put
-from drizzle_streams.model.ids import JobId
-from drizzle_streams.protocol.records import CheckpointRecord, GroupRecord
+from drizzle_streams.model.ids import JobId, NodeId
+from drizzle_streams.protocol.records import CheckpointRecord, GroupRecord, JobPhase
 from drizzle_streams.telemetry.metrics import CoordinatorMetrics
+from drizzle_streams.telemetry.tuning import FIXED
 
 
 @dataclass(slots=True)
 class _Seen:
-    """What has been carried over of a job's totals."""
+    """What has been carried over of a job's totals; `since` when it was first looked at."""
 
+    since: float
     messages: int = 0
     bytes: int = 0
     recovered_at: float = 0.0
@@ -40,6 +42,7 @@ class Watch:
         self._stopwatch = stopwatch
         self._now = now
         self._seen: dict[JobId, _Seen] = {}
+        self._workers: frozenset[NodeId] = frozenset()
         self._lost = 0
         self._suspicions = 0
 
@@ -59,12 +62,9 @@ class Watch:
         """Bring the metrics up to the moment: called at each scrape."""
         role, metrics = self._role, self._metrics
         metrics.generation.set(role.generation)
-        suspected = sum(member.suspected for member in role.membership.workers())
-        metrics.workers.of("suspected").set(suspected)
-        metrics.workers.of("alive").set(len(role.membership.workers()) - suspected)
-        metrics.workers_lost.inc(role.lost_workers - self._lost)
-        metrics.workers_suspected.inc(role.suspicions - self._suspicions)
-        self._lost, self._suspicions = role.lost_workers, role.suspicions
+        self._refresh_workers()
+        for phase in JobPhase:
+            metrics.jobs.of(phase.value).set(sum(job.phase is phase for job in role.jobs.values()))
         active = {name: job for name, job in role.jobs.items() if job.phase in ACTIVE}
         for name in self._seen.keys() - active.keys():
             del self._seen[name]
@@ -73,29 +73,64 @@ class Watch:
         for job in active.values():
             self._refresh_job(job)
 
+    def _refresh_workers(self) -> None:
+        """Who is here by state; who came, was lost, or went without being lost, since the last look."""
+        role, metrics = self._role, self._metrics
+        members = role.membership.workers()
+        suspected = sum(member.suspected for member in members)
+        metrics.workers.of("suspected").set(suspected)
+        metrics.workers.of("alive").set(len(members) - suspected)
+        workers = frozenset(member.node for member in members)
+        lost = role.lost_workers - self._lost
+        metrics.workers_joined.inc(len(workers - self._workers))
+        # A worker that came and was lost between two looks is among the lost and was never here.
+        metrics.workers_left.inc(max(0, len(self._workers - workers) - lost))
+        metrics.workers_lost.inc(lost)
+        metrics.workers_suspected.inc(role.suspicions - self._suspicions)
+        self._workers, self._lost, self._suspicions = workers, role.lost_workers, role.suspicions
+
     def _refresh_job(self, job: CoordinatorJob) -> None:
         name, metrics, now = job.spec.job, self._metrics, self._now()
-        seen = self._seen.setdefault(name, _Seen())
+        seen = self._seen_of(name)
         lag, cost = status.lag(job, now), self._stopwatch.cost(name)
+        interval_s = job.spec.batch_interval_ms / 1000.0
         metrics.frontier_batch.of(name).set(job.progress.frontier)
         metrics.frontier_lag_batches.of(name).set(lag["batches"])
         metrics.frontier_lag_seconds.of(name).set(lag["ms"] / 1000.0)
+        metrics.batch_interval_seconds.of(name).set(interval_s)
         metrics.group_size_batches.of(name).set(status.group_size(job))
         metrics.overhead_ratio.of(name).set(cost.overhead)
         metrics.launch_messages.of(name).inc(max(0, cost.messages - seen.messages))
         metrics.launch_bytes.of(name).inc(max(0, cost.bytes - seen.bytes))
         seen.messages, seen.bytes = cost.messages, cost.bytes
-        if job.committed_at:
-            metrics.checkpoint_age_seconds.of(name).set(max(0.0, now - job.committed_at))
+        metrics.checkpoint_age_seconds.of(name).set(max(0.0, now - (job.committed_at or seen.since)))
+        metrics.checkpoint_interval_seconds.of(name).set(job.snapshot_every * interval_s)
+        metrics.recovering.of(name).set(job.recovery is not None)
+        for counted in (metrics.groups_cut, metrics.speculations, metrics.batches_replayed):
+            counted.of(name)  # from 0 on, or the first count would be no increase to who watches
+        self._refresh_tuner(job, cost)
         for ended in job.recoveries:
             if ended.at > seen.recovered_at:
                 seen.recovered_at = ended.at
                 metrics.recovery_seconds.of(name).observe(ended.seconds)
                 metrics.batches_replayed.of(name).inc(ended.replayed_batches)
 
+    def _refresh_tuner(self, job: CoordinatorJob, cost: JobCost) -> None:
+        """A job that states its group size is bound by that, whatever it costs."""
+        size = status.group_size(job)
+        inputs = status.tuner_inputs(job, cost, self._role.membership.workers())
+        self._metrics.tuner.show(
+            job.spec.job, target=size, lower=size, upper=size, binding=FIXED, inputs=inputs
+        )
+
+    def _seen_of(self, name: JobId) -> _Seen:
+        if name not in self._seen:
+            self._seen[name] = _Seen(self._now())
+        return self._seen[name]
+
     def _checkpointed(self, job: CoordinatorJob, record: CheckpointRecord) -> None:
         name, metrics, checkpoint = job.spec.job, self._metrics, record.checkpoint
-        self._seen.setdefault(name, _Seen())
+        self._seen_of(name)
         metrics.checkpoints.of(name).inc()
         parts = {part.key: part.bytes for ref in checkpoint.snapshots for part in ref.parts}
         metrics.checkpoint_bytes.of(name).set(sum(parts.values()))

@@ -17,6 +17,9 @@ from drizzle_streams.telemetry.families import OTHER
 from drizzle_streams.telemetry.metrics import SourceMetrics
 from drizzle_streams.transport.http_errors import RefusedError
 
+BACK_PRESSURE = 429
+"""The status of a post that must wait: the log, or what is on its way to the disk, is full."""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -61,6 +64,7 @@ class Watch:
             end = _end(log)
             metrics.appended_records.of(log.stream).inc(end - self._ends.get(log.stream, 0))
             self._ends[log.stream] = end
+            metrics.posts_refused.of(log.stream, BACK_PRESSURE)  # from 0 on, so that the first shows
             metrics.log_bytes.of(log.stream).set(log.disk_bytes)
             metrics.log_bytes_max.of(log.stream).set(log.budget_bytes)
             behind = [reading.backlog for reading in readings if reading.log is log]
@@ -92,7 +96,7 @@ def _status(error: DrizzleError | web.HTTPException) -> int:
         case RefusedError() | web.HTTPException():
             return error.status
         case BackPressureError():
-            return 429
+            return BACK_PRESSURE
         case ProtocolError():
             return 400
         case _:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from drizzle_streams.telemetry.families import Readings, Sheet
+from drizzle_streams.telemetry.tuning import TunerMetrics
 from drizzle_streams.transport.base import Transport
 
 LATENCY_BUCKETS_S = (
@@ -44,6 +45,10 @@ class CoordinatorMetrics:
         self.frontier_lag_seconds = sheet.gauge(
             "drizzle_frontier_lag_seconds", "Age of the oldest sealed batch that is not yet done", "job"
         )
+        self.batch_interval_seconds = sheet.gauge(
+            "drizzle_batch_interval_seconds", "Time from one batch to the next", "job"
+        )
+        self.jobs = sheet.gauge("drizzle_jobs", "Jobs by phase", "phase")
         self.group_size_batches = sheet.gauge(
             "drizzle_group_size_batches", "Batches per group, as last launched", "job"
         )
@@ -66,6 +71,10 @@ class CoordinatorMetrics:
             "drizzle_generation", "The fence: raised at each recovery, older speakers are refused"
         ).of()
         self.workers = sheet.gauge("drizzle_workers", "Workers by state", "state")
+        self.workers_joined = sheet.counter("drizzle_workers_joined_total", "Workers that joined").of()
+        self.workers_left = sheet.counter(
+            "drizzle_workers_left_total", "Workers that left in order, drained and not lost"
+        ).of()
         self.workers_suspected = sheet.counter(
             "drizzle_workers_suspected_total", "Times a peer reported a worker unreachable"
         ).of()
@@ -76,11 +85,22 @@ class CoordinatorMetrics:
             "job",
             buckets=RECOVERY_BUCKETS_S,
         )
+        self.recovering = sheet.gauge(
+            "drizzle_recovering", "1 while what was lost is being rebuilt, else 0", "job"
+        )
+        self.speculations = sheet.counter(
+            "drizzle_speculations_total", "Second copies of tasks started because the first straggled", "job"
+        )
         self.batches_replayed = sheet.counter(
             "drizzle_batches_replayed_total", "Batches computed again after a loss", "job"
         )
         self.checkpoint_age_seconds = sheet.gauge(
-            "drizzle_checkpoint_age_seconds", "Time since the last committed checkpoint", "job"
+            "drizzle_checkpoint_age_seconds",
+            "Time since the last committed checkpoint; before the first, since the coordinator knows the job",
+            "job",
+        )
+        self.checkpoint_interval_seconds = sheet.gauge(
+            "drizzle_checkpoint_interval_seconds", "Time from one checkpoint to the next, as planned", "job"
         )
         self.checkpoint_bytes = sheet.gauge(
             "drizzle_checkpoint_bytes", "Bytes written for the last checkpoint", "job"
@@ -92,10 +112,12 @@ class CoordinatorMetrics:
             buckets=LATENCY_BUCKETS_S,
         )
         self.checkpoints = sheet.counter("drizzle_checkpoints_total", "Checkpoints committed", "job")
+        self.tuner = TunerMetrics(sheet)
 
     def forget_job(self, job: str) -> None:
         """Drop every series of a job that has ended."""
         self._sheet.forget_job(job)
+        self.tuner.forget_job(job)
 
 
 class WorkerMetrics:
@@ -128,6 +150,7 @@ class WorkerMetrics:
         self.dead_letters = sheet.counter(
             "drizzle_dead_letters_total", "Records that could not be used, kept with the reason", "job"
         )
+        self.partitions = sheet.gauge("drizzle_partitions", "Partitions held here", "job", "stage")
         self.state_bytes = sheet.gauge("drizzle_state_bytes", "Size of the state held here", "job", "stage")
         self.state_keys = sheet.gauge("drizzle_state_keys", "Keys in the state held here", "job", "stage")
         self.snapshot_seconds = sheet.histogram(

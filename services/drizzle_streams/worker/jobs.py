@@ -44,6 +44,9 @@ class JobRun:
     def loaded(self, stages: tuple[LoadedStage, ...], sinks: dict[StageId, StageSink]) -> None:
         """The program is ready."""
         self.stages, self.sinks = stages, sinks
+        # From 0 on, or the first count would be no increase to who watches.
+        for counted in (self.bench.metrics.late_records, self.bench.metrics.dead_letters):
+            counted.of(self.spec.job)
         self.load_ended.set()
         self.post(ev.ProgramLoaded(self.spec.job))
 

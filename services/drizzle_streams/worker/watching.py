@@ -71,9 +71,7 @@ class Watching:
         story = self._performer.bench.story
         server.add_routes([story_route(lambda: (asdict(line) for line in story.lines))], auth=USER)
         server.add_routes([health_route(self.lag), ready_route(self.not_ready)], public=True)
-        server.add_routes(
-            [metrics_route(self._registry, self._refresh)], auth=METRICS, public=metrics_public
-        )
+        server.add_routes([metrics_route(self._registry, self._refresh)], auth=METRICS, public=metrics_public)
 
     def not_ready(self) -> str | None:
         if self._performer.bench.role.rejoining:
@@ -88,6 +86,7 @@ class Watching:
         metrics.read_blocks(lambda: bench.blocks.blocks, lambda: bench.blocks.bytes)
         metrics.read_tasks(self._tasks_waiting)
         add = readings.add
+        add("drizzle_slots", "Tasks that may run here at once", lambda: bench.role.settings.slots)
         add("drizzle_fragments_held", "Fragments held for tasks here", lambda: bench.fragments.fragments)
         add("drizzle_fragments_held_bytes", "Bytes of the fragments held", lambda: bench.fragments.bytes)
         add(
@@ -123,7 +122,8 @@ class Watching:
         return {"blocks": max(0, waiting - ready), "slot": ready}
 
     def _refresh(self) -> None:
-        """State sizes: summed over cohorts, only when somebody looks."""
+        """What is held, summed over cohorts, only when somebody looks."""
+        self._refresh_partitions()
         sizes: dict[tuple[JobId, StageId], tuple[int, int]] = {}
         for job in self._performer.jobs.values():
             for cohort in job.cohorts.values():
@@ -135,6 +135,16 @@ class Watching:
         for (name, stage), (keys, held) in sizes.items():
             metrics.state_keys.of(name, stage).set(keys)
             metrics.state_bytes.of(name, stage).set(held)
+
+    def _refresh_partitions(self) -> None:
+        """Every stage of every job, so that one of which nothing is left here shows 0."""
+        bench = self._performer.bench
+        for name, job in bench.role.jobs.items():
+            held = dict.fromkeys((stage.stage for stage in job.spec.stages), 0)
+            for cohort in job.cohorts.values():
+                held[cohort.stage] += len(cohort.partitions)
+            for stage, partitions in held.items():
+                bench.metrics.partitions.of(name, stage).set(partitions)
 
 
 def _by_reason(counted: Counter[Refusal]) -> Mapping[str, float]:
