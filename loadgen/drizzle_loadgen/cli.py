@@ -101,7 +101,8 @@ def _add_run(commands_of: _Subparsers) -> None:
         " source is away, and report what was acknowledged. SIGINT and SIGTERM stop it at a block boundary."
         f" Tokens are read from the environment: {settings.INGEST_TOKEN} for the sources, and"
         f" {settings.CLUSTER_TOKEN}, the cluster's secret, for --discover and where the other is missing;"
-        " or from files that these names with _FILE point to.",
+        " or from files that these names with _FILE point to. DRIZZLE_TLS_CA, DRIZZLE_TLS_CERT and"
+        " DRIZZLE_TLS_KEY name the files for https.",
     )
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument(

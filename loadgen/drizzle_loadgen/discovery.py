@@ -15,6 +15,7 @@ import aiohttp
 
 from drizzle_loadgen.errors import AnswerError, UsageError
 from drizzle_loadgen.http1 import Target
+from drizzle_loadgen.settings import tls_context
 
 STATUS_TIMEOUT_S = 3.0
 
@@ -56,7 +57,7 @@ async def _sources(url: str, headers: dict[str, str]) -> dict[str, Target]:
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
-            session.get(f"{url.rstrip('/')}/status") as response,
+            session.get(f"{url.rstrip('/')}/status", ssl=tls_context()) as response,
         ):
             response.raise_for_status()
             status = await response.json()

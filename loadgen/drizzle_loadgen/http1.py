@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 from urllib.parse import quote, urlsplit
 
 from drizzle_loadgen.errors import AnswerError, UsageError
+from drizzle_loadgen.settings import tls_context
 
 HEAD_BYTES_MAX = 16 * 1024
 BODY_BYTES_MAX = 64 * 1024
@@ -99,7 +99,7 @@ class Connection:
     @classmethod
     async def open(cls, target: Target, timeout_s: float) -> Self:
         """Connect; OSError (TimeoutError is one) if it cannot be done within `timeout_s`."""
-        context = ssl.create_default_context() if target.secure else None
+        context = tls_context() if target.secure else None
         async with asyncio.timeout(timeout_s):
             reader, writer = await asyncio.open_connection(
                 target.host, target.port, ssl=context, limit=HEAD_BYTES_MAX

@@ -7,12 +7,15 @@ the variable with `_FILE` behind its name points to, as container secrets do.
 from __future__ import annotations
 
 import os
+import ssl
 import time
+from functools import cache
 from pathlib import Path
 
 from drizzle_loadgen.errors import UsageError
 from drizzle_streams.errors import DrizzleError
 from drizzle_streams.protocol.tokens import TokenKind, credential
+from drizzle_streams.tls import TlsFiles
 
 INGEST_TOKEN = "DRIZZLE_INGEST_TOKEN"
 """Opens the door for records."""
@@ -48,6 +51,18 @@ def _found(variable: str) -> str:
     if not token.isascii() or not token.isprintable() or " " in token:
         raise UsageError(f"{variable}: wanted printable ASCII without spaces, found something else")
     return token
+
+
+@cache
+def tls_context() -> ssl.SSLContext:
+    """For https: the files that DRIZZLE_TLS_CA, DRIZZLE_TLS_CERT, DRIZZLE_TLS_KEY name, or the system's."""
+    names = ("DRIZZLE_TLS_CERT", "DRIZZLE_TLS_KEY", "DRIZZLE_TLS_CA")
+    paths = [os.environ.get(name, "") for name in names]  # noqa: TID251
+    try:
+        found = TlsFiles(*(Path(path) if path else None for path in paths)).client()
+    except DrizzleError as error:
+        raise UsageError(str(error)) from error
+    return found or ssl.create_default_context()
 
 
 def use_one_polars_thread() -> None:

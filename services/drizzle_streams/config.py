@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from drizzle_streams.errors import ConfigError, explain
 from drizzle_streams.protocol import tokens
+from drizzle_streams.tls import TlsFiles
 
 PREFIX = "DRIZZLE_"
 COORDINATOR_PORT = 7070
@@ -106,6 +107,7 @@ def _secrets(text: str) -> str | None:
     return text if fits and len(text.split(",")) <= tokens.SECRETS_MAX else None
 
 
+_FILE = Kind("the path of a file", lambda text: Path(text).expanduser() if text else None)
 _TEXT = Kind("some text without spaces", lambda text: text if re.fullmatch(r"\S+", text) else None)
 _PLACE = Kind("the path of a directory", lambda text: Path(text).expanduser() if text else None)
 _PORT = _whole(0, 65_535)
@@ -139,7 +141,25 @@ def _secret(kind: Kind, says: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServiceSettings:
+class TlsSettings:
+    """TLS, for listening and dialling; see `drizzle_streams.tls`."""
+
+    tls_cert: Path | None = field(
+        default=None, metadata=_setting(_FILE, "certificate (PEM): https, and shown to whom it dials")
+    )
+    tls_key: Path | None = field(default=None, metadata=_setting(_FILE, "the certificate's key (PEM)"))
+    tls_ca: Path | None = field(
+        default=None, metadata=_setting(_FILE, "CA (PEM) that must have signed the other side's certificate")
+    )
+
+    @property
+    def tls(self) -> TlsFiles:
+        """The three files."""
+        return TlsFiles(self.tls_cert, self.tls_key, self.tls_ca)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceSettings(TlsSettings):
     """What every service is told. Without `advertise_host` it is `host`, or the machine's name."""
 
     token: str = field(repr=False, metadata=_secret(_SECRET, "the cluster's secret, which signs tokens"))
@@ -246,7 +266,7 @@ class SourceServiceSettings(MemberSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClientSettings:
+class ClientSettings(TlsSettings):
     """What a command that talks to a cluster is told."""
 
     cluster: str = field(
@@ -289,7 +309,7 @@ def options(kind: type[Any]) -> tuple[Option, ...]:
 
 
 def _shown(one: Field[Any]) -> str:
-    if not one.repr or one.default is MISSING:
+    if not one.repr or one.default in (MISSING, None):
         return ""
     if isinstance(one.default, bool):
         return "yes" if one.default else "no"

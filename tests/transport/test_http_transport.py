@@ -6,7 +6,6 @@ import asyncio
 import base64
 import hashlib
 import socket
-import ssl
 import subprocess
 import time
 from collections.abc import AsyncIterator
@@ -18,6 +17,7 @@ import pytest
 
 from drizzle_streams.errors import ProtocolError, UnreachableError
 from drizzle_streams.model.ids import NodeId
+from drizzle_streams.tls import TlsFiles
 from drizzle_streams.transport.base import DropReason, LinkLimits, RefuseReason
 from drizzle_streams.transport.http import ADDRESS_HEADER, LINK_PATH, NODE_HEADER, TO_HEADER, HttpTransport
 from drizzle_streams.transport.http_link import DialledSocket
@@ -326,11 +326,8 @@ async def test_links_and_fetches_over_tls(world: HttpWorld, certificate: Path) -
         return b"over tls"
 
     def make(name: str) -> Node:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(certificate)
-        trust = ssl.create_default_context(cafile=str(certificate))
-        server = HttpServer("127.0.0.1", 0, TOKEN, ssl_context=context)
-        node = Node(HttpTransport(NodeId(name), server, TOKEN, client_ssl=trust))
+        server = HttpServer("127.0.0.1", 0, TOKEN, tls=TlsFiles(certificate, certificate, certificate))
+        node = Node(HttpTransport(NodeId(name), server, TOKEN))
         node.transport.serve("/echo", echo)
         world.nodes.append(node)
         return node

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from drizzle_streams.errors import BuildError, ConfigError, DrizzleError, UnreachableError, explain
 from drizzle_streams.protocol.jobfile import JOB_MEDIA_TYPE
 from drizzle_streams.protocol.tokens import TokenKind, credential
+from drizzle_streams.tls import NO_TLS, TlsFiles
 
 if TYPE_CHECKING:
     from http.client import HTTPConnection
@@ -38,22 +39,25 @@ class Destination:
 
     cluster: str
     token: str = field(repr=False)
+    tls: TlsFiles = NO_TLS
 
 
-def submit(job: bytes, *, cluster: str | None = None, token: str | None = None) -> str:
+def submit(
+    job: bytes, *, cluster: str | None = None, token: str | None = None, tls: TlsFiles | None = None
+) -> str:
     """Post a job and return its id; `destination` says where to.
 
     Raises `ConfigError` for an address that is none or a token that is refused, `UnreachableError` when
     nobody answers, `BuildError` when the coordinator refuses the job, `DrizzleError` for any other answer.
     """
-    to = destination(cluster, token)
+    to = destination(cluster, token, tls)
     status, body = _post(to, job)
     if status == 201:
         return _job_id(body, to.cluster)
     raise _refusal(status, body, to.cluster)
 
 
-def destination(cluster: str | None, token: str | None) -> Destination:
+def destination(cluster: str | None, token: str | None, tls: TlsFiles | None = None) -> Destination:
     """Which cluster is meant: what is given, else the environment's, else what `drizzle up` started here.
 
     Raises `ConfigError` when there is none, or none with a token.
@@ -62,7 +66,7 @@ def destination(cluster: str | None, token: str | None) -> Destination:
     secret = token or _token()
     note = _note()
     if not secret and note is not None and address in ("", note.cluster):
-        return note
+        return note if tls is None else replace(note, tls=tls)
     if not address or not secret:
         found = (
             "no token for " + address if address else "no DRIZZLE_CLUSTER and none that runs in this folder"
@@ -81,7 +85,7 @@ def destination(cluster: str | None, token: str | None) -> Destination:
         raise ConfigError(
             explain("the cluster's token", wanted=wanted, found="something else", remedy=remedy)
         )
-    return Destination(address, secret)
+    return Destination(address, secret, tls or _tls_files())
 
 
 def known_token() -> str:
@@ -98,7 +102,7 @@ def submits_scripts() -> bool:
 def _post(to: Destination, job: bytes) -> tuple[int, bytes]:
     from http.client import HTTPException  # noqa: PLC0415 - costs more than the rest of a job file's imports
 
-    connection, path = _connection(to.cluster)
+    connection, path = _connection(to.cluster, to.tls)
     token = credential(to.token, TokenKind.USER, time.time())
     headers = {"Content-Type": JOB_MEDIA_TYPE, "Authorization": f"Bearer {token}"}
     try:
@@ -118,7 +122,7 @@ def _post(to: Destination, job: bytes) -> tuple[int, bytes]:
         connection.close()
 
 
-def _connection(address: str) -> tuple[HTTPConnection, str]:
+def _connection(address: str, tls: TlsFiles) -> tuple[HTTPConnection, str]:
     from http.client import HTTPConnection, HTTPSConnection  # noqa: PLC0415 - see _post
 
     parts = urlsplit(address)
@@ -135,8 +139,10 @@ def _connection(address: str) -> tuple[HTTPConnection, str]:
                 remedy="Set DRIZZLE_CLUSTER to the coordinator's address.",
             )
         )
-    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-    return kind(parts.hostname, port, timeout=TIMEOUT_S), parts.path.rstrip("/")
+    path = parts.path.rstrip("/")
+    if parts.scheme == "https":
+        return HTTPSConnection(parts.hostname, port, timeout=TIMEOUT_S, context=tls.client()), path
+    return HTTPConnection(parts.hostname, port, timeout=TIMEOUT_S), path
 
 
 def _job_id(body: bytes, address: str) -> str:
@@ -218,6 +224,12 @@ def _token() -> str:
                 "DRIZZLE_TOKEN_FILE", wanted="a readable text file", found=f"{file} ({error})", remedy=remedy
             )
         ) from error
+
+
+def _tls_files() -> TlsFiles:
+    """The files that DRIZZLE_TLS_CERT, DRIZZLE_TLS_KEY and DRIZZLE_TLS_CA name."""
+    cert, key, ca = (_environment(f"DRIZZLE_TLS_{name}") for name in ("CERT", "KEY", "CA"))
+    return TlsFiles(*(Path(text).expanduser() if text else None for text in (cert, key, ca)))
 
 
 def _environment(name: str) -> str:

@@ -14,6 +14,7 @@ from drizzle_streams.api.sinks import checked_sink
 from drizzle_streams.connectors.base import SinkSpec
 from drizzle_streams.engine.shipping import load_program, ship_program
 from drizzle_streams.protocol.jobfile import JobFile, pack_job, unpack_job
+from drizzle_streams.tls import TlsFiles
 
 
 class Output:
@@ -124,12 +125,15 @@ class Job:
         file = unpack_job(data)
         return CompiledJob(file.spec, load_program(file.program))
 
-    def submit(self, cluster: str | None = None, *, token: str | None = None) -> str:
+    def submit(
+        self, cluster: str | None = None, *, token: str | None = None, tls: TlsFiles | None = None
+    ) -> str:
         """Post the job to a cluster and return its id there; it then runs until it is stopped.
 
         `cluster` is the coordinator's URL, else DRIZZLE_CLUSTER of the environment, else the cluster that
-        `drizzle up` started in this folder; `token` the cluster's token, else DRIZZLE_TOKEN, else that
-        cluster's. Raises `DrizzleError` when the job was not taken.
+        `drizzle up` started in this folder; `token` the cluster's secret or a token of it, else
+        DRIZZLE_TOKEN, else that cluster's; `tls` the files for https, else those that DRIZZLE_TLS_CA, DRIZZLE_TLS_CERT and
+        DRIZZLE_TLS_KEY name. Raises `DrizzleError` when the job was not taken.
 
         A script need not call it: when a file is run as `python job.py` and ends without an error, the jobs
         in its global names that nothing was done with are submitted. Not so in an interactive session, in an
@@ -137,7 +141,7 @@ class Job:
         is set.
         """
         self._taken = True
-        return client.submit(self.to_bytes(), cluster=cluster, token=token)
+        return client.submit(self.to_bytes(), cluster=cluster, token=token, tls=tls)
 
     def __repr__(self) -> str:
         interval = format_ms(self._settings.batch_interval_ms)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,13 +19,20 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
         help="the coordinator (default: DRIZZLE_CLUSTER, or what `drizzle up` started in this folder); its"
         " token is read from DRIZZLE_TOKEN or the file that DRIZZLE_TOKEN_FILE names",
     )
+    parser.add_argument("--tls-ca", type=Path, help="CA of an https cluster (PEM) [DRIZZLE_TLS_CA]")
+    parser.add_argument(
+        "--tls-cert", type=Path, help="certificate (PEM) where the cluster wants one [DRIZZLE_TLS_CERT]"
+    )
+    parser.add_argument("--tls-key", type=Path, help="the certificate's key (PEM) [DRIZZLE_TLS_KEY]")
 
 
 def found(arguments: argparse.Namespace) -> Destination:
     """The cluster that is meant. Raises `ConfigError` where there is none."""
     from drizzle_streams.api.client import destination
+    from drizzle_streams.tls import NO_TLS, TlsFiles
 
-    return destination(arguments.cluster, None)
+    tls = TlsFiles(arguments.tls_cert, arguments.tls_key, arguments.tls_ca)
+    return destination(arguments.cluster, None, None if tls == NO_TLS else tls)
 
 
 def get(arguments: argparse.Namespace, path: str, method: str = "GET") -> dict[str, Any]:
@@ -32,7 +40,7 @@ def get(arguments: argparse.Namespace, path: str, method: str = "GET") -> dict[s
     from drizzle_streams.local.http import ask
 
     to = found(arguments)
-    return ask(to.cluster, path, to.token, method=method)
+    return ask(to.cluster, path, to.token, method=method, tls=to.tls)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

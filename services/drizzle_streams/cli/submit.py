@@ -27,6 +27,6 @@ def run(arguments: argparse.Namespace) -> int:
     jobs = load_jobs(arguments.file)
     settings = found(arguments)
     for job in jobs:
-        name = job.submit(settings.cluster, token=settings.token)
+        name = job.submit(settings.cluster, token=settings.token, tls=settings.tls)
         print(f"job {name} runs on {settings.cluster}")
     return 0

@@ -87,6 +87,7 @@ class CoordinatorService:
             settings.port,
             settings.token,
             advertise_host=settings.advertise_host or None,
+            tls=settings.tls,
             limits=ServerLimits(body_bytes_max=JOB_BYTES_MAX),
         )
         self._transport = HttpTransport(COORDINATOR, self._server, settings.token)
@@ -123,7 +124,7 @@ class CoordinatorService:
         """Wait for the lead, alive but not ready; False if asked to stop before."""
         settings = self.settings
         lag = LoopLag(lambda _: None)
-        server = HttpServer(settings.host, settings.port, settings.token)
+        server = HttpServer(settings.host, settings.port, settings.token, tls=settings.tls)
         doors = [health_route(lag), ready_route(lambda: "standing by: another coordinator leads")]
         server.add_routes(doors, public=True)
         async with AsyncExitStack() as closing, Supervisor() as tasks:

@@ -15,6 +15,7 @@ from urllib.request import Request, urlopen
 
 from drizzle_streams.errors import ConfigError, DrizzleError, UnreachableError, explain
 from drizzle_streams.protocol.tokens import TokenKind, credential
+from drizzle_streams.tls import NO_TLS, TlsFiles
 
 TIMEOUT_S = 10.0
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
@@ -28,6 +29,7 @@ def ask(
     method: str = "GET",
     timeout_s: float = TIMEOUT_S,
     kind: TokenKind = TokenKind.USER,
+    tls: TlsFiles = NO_TLS,
 ) -> dict[str, Any]:
     """The JSON answer to a request. `token` is a minted one, or the secret that mints one of `kind`.
 
@@ -38,7 +40,7 @@ def ask(
     if token:
         request.add_header("Authorization", f"Bearer {credential(token, kind, time.time())}")
     try:
-        with urlopen(request, timeout=timeout_s) as answer:
+        with urlopen(request, timeout=timeout_s, context=tls.client()) as answer:
             body = answer.read(ANSWER_BYTES_MAX)
     except HTTPError as error:
         raise DrizzleError(_refusal(address, error)) from error

@@ -71,7 +71,11 @@ class SourceService:
         self._clock = ClusterClock()
         self._registry = CollectorRegistry()
         self._server = HttpServer(
-            settings.host, settings.port, settings.token, advertise_host=settings.advertise_host or None
+            settings.host,
+            settings.port,
+            settings.token,
+            advertise_host=settings.advertise_host or None,
+            tls=settings.tls,
         )
         node = NodeId(settings.name)
         self._transport = HttpTransport(node, self._server, settings.token)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -63,11 +62,7 @@ NAME_CHARACTERS_MAX = 256
 
 
 class HttpTransport:
-    """See `base.Transport`. Owns `server`: starts and closes it.
-
-    `client_ssl` verifies (and with a certificate, identifies to) TLS peers; with
-    plain addresses it is not used.
-    """
+    """See `base.Transport`. Owns `server`: starts and closes it, and dials with its TLS files."""
 
     def __init__(
         self,
@@ -76,7 +71,6 @@ class HttpTransport:
         token: str,
         *,
         limits: LinkLimits | None = None,
-        client_ssl: ssl.SSLContext | None = None,
     ) -> None:
         self.node = node
         self.on_frame: FrameHandler = unwired
@@ -87,8 +81,8 @@ class HttpTransport:
         self._limits = limits or LinkLimits()
         self.counters = LinkCounters(refused=server.refused)
         self._ring = Keyring.parse(token)
-        self._ssl = client_ssl if client_ssl is not None else True
-        self._fetcher = Fetcher(self._authorization, self._limits, self.counters, client_ssl)
+        self._ssl = server.client_ssl or True
+        self._fetcher = Fetcher(self._authorization, self._limits, self.counters, server.client_ssl)
         self._peers: dict[tuple[NodeId, Address], Peer] = {}
         self._writers = OwnedTasks(self._failed)
         self._readers = OwnedTasks(self._failed)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-import ssl
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -23,6 +22,7 @@ from aiohttp import hdrs, web
 
 from drizzle_streams.errors import ConfigError, explain
 from drizzle_streams.protocol.tokens import Fault, Keyring
+from drizzle_streams.tls import NO_TLS, TlsFiles
 from drizzle_streams.transport import auth as doors
 from drizzle_streams.transport.auth import CLUSTER, PUBLIC, USER, Auth
 from drizzle_streams.transport.base import MIB, Address, RefuseReason
@@ -59,14 +59,16 @@ class HttpServer:
         token: str,
         *,
         advertise_host: str | None = None,
-        ssl_context: ssl.SSLContext | None = None,
+        tls: TlsFiles = NO_TLS,
         limits: ServerLimits | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._host = host
         self._port = port
         self._advertise_host = advertise_host
-        self._ssl_context = ssl_context
+        self._ssl_context = tls.server()
+        self.client_ssl = tls.client()
+        """For dialling from here; None where the system's certificates do."""
         self._limits = limits or ServerLimits()
         self.ring = Keyring.parse(token)
         """Mints and checks this cluster's tokens."""

@@ -64,6 +64,7 @@ class Life:
             port,
             settings.token,
             advertise_host=settings.advertise_host or None,
+            tls=settings.tls,
             limits=ServerLimits(body_bytes_max=BODY_BYTES_MAX),
         )
         self.transport = HttpTransport(NodeId(worker), self.server, settings.token)
