@@ -34,7 +34,7 @@ from drizzle_streams.engine.columns import (
     WINDOW_START,
     is_reserved,
 )
-from drizzle_streams.engine.index import sorted_by
+from drizzle_streams.engine.index import sorted_by, sorted_within
 from drizzle_streams.engine.keys import key_group, key_hash
 from drizzle_streams.engine.program import Aggregate, AggregateKind, Aggregation
 from drizzle_streams.engine.windows import SLOT, event_time_ms, slot, window_start
@@ -112,7 +112,7 @@ class AggregationPlan:
         """Add key group and slot; sort by hash (so by key group), upstream partition, then what is left."""
         rest = [OFFSET] if OFFSET in frame.columns else self.groups[::-1]
         placed = eager.with_columns(eager.with_columns(frame, [self._hash]), self._place)
-        placed = placed.sort(KEY_HASH, PARTITION, *rest, maintain_order=True)
+        placed = sorted_within(placed, KEY_HASH, PARTITION, rest)
         return pl.DataFrame([column for column in placed.get_columns() if column.name != KEY_HASH])
 
     def merge(self, partials: pl.DataFrame) -> pl.DataFrame:
