@@ -29,6 +29,8 @@ PREFIX = "DRIZZLE_"
 COORDINATOR_PORT = 7070
 SOURCE_PORT = 7071
 SECRET_FILE_BYTES_MAX = 64 * 1024
+ADDRESSES_MAX = 16
+"""Coordinators that one member or client is told of."""
 SECRET_CHARACTERS_MIN = 16
 """Shorter secrets could be guessed from a token they signed. `openssl rand -hex 32` gives 64."""
 
@@ -87,6 +89,16 @@ def _address(schemes: tuple[str, ...], shape: str) -> Kind:
     return Kind(f"an address like {shape}", parse)
 
 
+def _several(kind: Kind) -> Kind:
+    """One or more of a kind between commas, as one text."""
+
+    def parse(text: str) -> str | None:
+        found = [kind.parse(one.strip()) for one in text.split(",")]
+        return ",".join(found) if len(found) <= ADDRESSES_MAX and all(found) else None
+
+    return Kind(f"{kind.wanted}, or several between commas", parse)
+
+
 def _ingest_tokens(text: str) -> IngestTokens | None:
     found: dict[str, tuple[str, ...]] = {}
     for entry in filter(None, re.split(r"[,\s]+", text)):
@@ -125,6 +137,7 @@ _SECRET = Kind(
     _secrets,
 )
 _HTTP = _address(("http", "https"), "http://host:7070")
+_HTTP_SEVERAL = _several(_HTTP)
 _REDIS = _address(("redis", "rediss"), "redis://host:6379/0")
 
 
@@ -202,8 +215,11 @@ class CoordinatorServiceSettings(ServiceSettings, StoreSettings):
         default=2_000, metadata=_setting(_whole(200, 600_000), "silence after which a node is lost, ms")
     )
     leader_lease_ms: int = field(
-        default=5_000,
-        metadata=_setting(_whole(500, 600_000), "silence after which a standby takes over, ms"),
+        default=1_500,
+        metadata=_setting(_whole(300, 600_000), "silence after which a standby takes over, ms"),
+    )
+    standby: bool = field(
+        default=False, metadata=_setting(_YES, "whether it leaves the lead to others while it can: yes or no")
     )
 
 
@@ -214,8 +230,13 @@ class MemberSettings(ServiceSettings):
     name: str = field(default_factory=socket.gethostname, metadata=_setting(_NODE, "name in the cluster"))
     coordinator: str = field(
         default=f"http://127.0.0.1:{COORDINATOR_PORT}",
-        metadata=_setting(_HTTP, "where the coordinator answers"),
+        metadata=_setting(_HTTP_SEVERAL, "where the coordinator answers; its standbys after commas"),
     )
+
+    @property
+    def coordinators(self) -> tuple[str, ...]:
+        """The addresses in `coordinator`."""
+        return tuple(self.coordinator.split(","))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,7 +292,7 @@ class ClientSettings(TlsSettings):
 
     cluster: str = field(
         default=f"http://127.0.0.1:{COORDINATOR_PORT}",
-        metadata=_setting(_HTTP, "where the coordinator answers"),
+        metadata=_setting(_HTTP_SEVERAL, "where the coordinator answers; its standbys after commas"),
     )
     token: str = field(
         repr=False, metadata=_secret(_TOKEN, "the cluster's secret, or a token minted from it")

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import aiohttp
 
+from drizzle_streams.api.leader import addresses_of
 from drizzle_streams.config import CoordinatorServiceSettings
 from drizzle_streams.coordinator.service import CoordinatorService
 from drizzle_streams.core import actions as act
@@ -27,7 +28,6 @@ from drizzle_streams.core.source import Source, SourceSettings
 from drizzle_streams.core.worker import Worker, WorkerSettings
 from drizzle_streams.model.bounds import Bounds
 from drizzle_streams.model.ids import (
-    COORDINATOR,
     BatchId,
     JobId,
     NodeId,
@@ -44,6 +44,7 @@ from drizzle_streams.protocol import messages as msg
 from drizzle_streams.protocol.jobfile import JOB_MEDIA_TYPE, JobFile, pack_job
 from drizzle_streams.runtime.clock import ClusterClock
 from drizzle_streams.runtime.driver import Driver
+from drizzle_streams.runtime.leader import LeaderWatch
 from drizzle_streams.stores.base import Ledger, SnapshotStore
 from drizzle_streams.stores.memory import MemoryLedger, MemorySnapshotStore
 from drizzle_streams.transport.auth import header
@@ -286,7 +287,10 @@ class InstantSource:
 
 
 class Member:
-    """A node of the cluster that the test owns: real machine, real transport, made-up work."""
+    """A node of the cluster that the test owns: real machine, real transport, made-up work.
+
+    `coordinator` may be several addresses between commas.
+    """
 
     def __init__(self, node: str, coordinator: str, performer: Any, role: Callable[[str], Role]) -> None:
         self.id = NodeId(node)
@@ -296,6 +300,7 @@ class Member:
         self._make_role = role
         self._coordinator = coordinator
         self.driver: Driver
+        self.leader: LeaderWatch
 
     @property
     def role(self) -> Any:
@@ -312,17 +317,19 @@ class Member:
         clock = ClusterClock()
         node = Node(self.id, int(clock.now() * 1000), self._make_role(self.address))
         self.driver = Driver(node, clock, self._transport, self.performer)
-        self.driver.addresses[COORDINATOR] = self._coordinator
+        self.leader = LeaderWatch(addresses_of(self._coordinator), self.driver)
         self.performer.post = self.driver.post
-        life = asyncio.create_task(self.driver.run())
+        lives = [asyncio.create_task(work.run()) for work in (self.driver, self.leader)]
         try:
             yield self
         finally:
-            life.cancel()
-            await asyncio.wait({life})
+            for life in lives:
+                life.cancel()
+            await asyncio.wait(lives)
             await self._transport.close()
-            if not life.cancelled():
-                life.result()
+            for life in lives:
+                if not life.cancelled():
+                    life.result()
 
 
 _LIVES = itertools.count()

@@ -189,19 +189,6 @@ async def test_orphaned_programs_are_swept_at_a_start(ledger):
         assert "program:gone" not in await ledger.read()
 
 
-async def test_a_coordinator_that_is_fenced_ends_after_one_line(ledger, caplog):
-    service = coordinator_on(ledger)
-
-    async def fence() -> None:
-        await ledger.raise_generation()
-        answer = await submit(service.address, job_file())
-        assert answer.status == 503
-
-    assert isinstance(await ends(service, fence), FencedError)
-    lines = [record.getMessage() for record in caplog.records if record.levelname == "CRITICAL"]
-    assert lines == ["the coordinator ends: its ledger failed it"]
-
-
 async def test_a_ledger_that_does_not_take_what_the_machine_decided_ends_the_coordinator(ledger, monkeypatch):
     service = coordinator_on(ledger)
 
@@ -214,56 +201,6 @@ async def test_a_ledger_that_does_not_take_what_the_machine_decided_ends_the_coo
         assert (await ask("DELETE", f"{service.address}/jobs/sums")).status == 202
 
     assert "the disk is gone" in str(await ends(service, lose_the_ledger))
-
-
-async def test_a_standby_is_alive_and_leads_when_the_leader_lets_go(ledger):
-    leader = coordinator_on(ledger, name="one", leader_lease_ms=500)
-    port = free_port()
-    at, standby = (
-        f"http://127.0.0.1:{port}",
-        coordinator_on(ledger, name="two", leader_lease_ms=500, port=port),
-    )
-
-    async def waits() -> bool:
-        try:
-            return "standing by" in (await ask("GET", f"{at}/readyz", token=None)).json.get("reason", "")
-        except aiohttp.ClientError:
-            return False
-
-    stop = asyncio.Event()
-    async with running(leader):
-        waiting = asyncio.create_task(standby.run(stop))
-        await submit(leader.address, job_file())
-        await until(waits, "the standby says that it is one")
-        assert (await ask("GET", f"{at}/healthz", token=None)).status == 200
-        assert (await ask("GET", f"{at}/jobs")).status == 404
-        assert not standby.started.is_set()
-    await until(standby.started.is_set, "the standby leads")
-    assert (await ask("GET", f"{at}/readyz", token=None)).status == 200
-    assert (await ask("GET", f"{at}/jobs")).json["jobs"][0]["job"] == "sums"
-    stop.set()
-    await waiting
-
-
-async def test_a_standby_can_be_stopped_while_it_waits(ledger):
-    async with running(coordinator_on(ledger, name="one")):
-        standby, stop = coordinator_on(ledger, name="two"), asyncio.Event()
-        waiting = asyncio.create_task(standby.run(stop))
-        await asyncio.sleep(0.05)
-        stop.set()
-        async with asyncio.timeout(20):
-            await waiting
-
-
-async def test_a_leader_whose_lease_is_taken_ends(ledger):
-    async def take_the_lease() -> None:
-        await ledger.release_lease("one")
-        assert await ledger.acquire_lease("two", 600_000)
-
-    service = coordinator_on(ledger, name="one", leader_lease_ms=500)
-    error = await ends(service, take_the_lease)
-    assert isinstance(error, FencedError)
-    assert "another coordinator" in str(error)
 
 
 async def test_a_port_that_is_taken_is_a_config_error(coordinator):

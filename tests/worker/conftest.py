@@ -77,8 +77,8 @@ class World:
     async def pair(self) -> tuple[Hand, Hand]:
         """Both workers, each with the other's address."""
         a, b = await self.hand("a"), await self.hand("b")
-        a.bench.addresses = {b.node: b.transport.address}
-        b.bench.addresses = {a.node: a.transport.address}
+        a.bench.addresses = {COORDINATOR: self.address, b.node: b.transport.address}
+        b.bench.addresses = {COORDINATOR: self.address, a.node: a.transport.address}
         return a, b
 
     async def close(self) -> None:

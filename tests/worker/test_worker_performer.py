@@ -11,7 +11,7 @@ import drizzle_streams as dz
 from drizzle_streams.connectors.memory import memory
 from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
-from drizzle_streams.model.ids import BatchId, CohortId, Generation, JobId, NodeId, StageId
+from drizzle_streams.model.ids import COORDINATOR, BatchId, CohortId, Generation, JobId, NodeId, StageId
 from drizzle_streams.model.task import TaskKey
 from drizzle_streams.worker.execution import LATE_REASON
 from tests.worker.conftest import World
@@ -238,7 +238,7 @@ async def test_what_the_users_code_raises_is_a_value_with_its_traceback(world: W
     bad = clicks.filter(pl.col("value").map_batches(explode, return_dtype=pl.Boolean, is_elementwise=True))
     job = laid_out(bad.to(memory(world.results)).job(str(JOB)).compile())
     hand = await world.hand("a", load=False)
-    hand.bench.coordinator = await world.program_door(job)
+    hand.bench.addresses = {COORDINATOR: await world.program_door(job)}
     await hand.load(job, world.placement)
     given = {0: some_rows(0, 0)}
     hand.performer.absorb(NodeId(SOURCE), offer_of(0, given), payload_of(given, 0))
@@ -263,7 +263,7 @@ async def test_a_job_without_a_shuffle_writes_by_stream_partition(world: World) 
         .compile()
     )
     hand = await world.hand("a", load=False)
-    hand.bench.coordinator = await world.program_door(job)
+    hand.bench.addresses = {COORDINATOR: await world.program_door(job)}
     await hand.load(job, world.placement)
     await hand.map(0, ALL)
     hand.performer.perform(act.WriteOutput(JOB, MAP, CohortId(9), BatchId(0), BatchId(0)))

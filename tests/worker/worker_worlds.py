@@ -21,6 +21,7 @@ from drizzle_streams.core.worker_job import WorkerJob
 from drizzle_streams.engine.shipping import ship_program
 from drizzle_streams.model.bounds import Bounds
 from drizzle_streams.model.ids import (
+    COORDINATOR,
     BatchId,
     CohortId,
     Generation,
@@ -199,7 +200,7 @@ class Hand:
             snapshots=snapshots,
             letters=DeadLetters(self.letters, "drizzle"),
             metrics=WorkerMetrics(self.registry),
-            coordinator=coordinator,
+            addresses={COORDINATOR: coordinator},
             redis_url="redis://127.0.0.1:1",
             held_bytes_max=held_bytes_max,
             rejoin=self.rejoins.append,

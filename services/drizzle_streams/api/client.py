@@ -3,8 +3,9 @@
     POST {cluster}/jobs    Content-Type: application/vnd.drizzle.job    Authorization: Bearer <user token>
     201 {"job": id} · 400 reason · 401, 403 token · 409 name taken · 413 too large · 503 not ready
 
-Rules: standard library only, and imported when it is needed; one attempt with bounded waits, so that a script
-never hangs and a job is never posted twice; whatever goes wrong is one `DrizzleError` in one line.
+Rules: standard library only, and imported when it is needed; bounded waits, so that a script never hangs;
+a standby is asked for the leader, and a job is never posted twice; whatever goes wrong is one `DrizzleError`
+in one line.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from drizzle_streams.api.leader import AskAnotherError, ask_leader
 from drizzle_streams.errors import BuildError, ConfigError, DrizzleError, UnreachableError, explain
 from drizzle_streams.protocol.jobfile import JOB_MEDIA_TYPE
 from drizzle_streams.protocol.tokens import TokenKind, credential
@@ -35,7 +37,10 @@ ANSWER_BYTES_MAX: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A coordinator's address, and what opens its door: the cluster's secret, or a token minted from it."""
+    """A coordinator's address, and what opens its door: the cluster's secret, or a token minted from it.
+
+    Several addresses, of standbys too, stand between commas.
+    """
 
     cluster: str
     token: str = field(repr=False)
@@ -51,7 +56,7 @@ def submit(
     nobody answers, `BuildError` when the coordinator refuses the job, `DrizzleError` for any other answer.
     """
     to = destination(cluster, token, tls)
-    status, body = _post(to, job)
+    status, body = ask_leader(to.cluster, lambda address: _post(replace(to, cluster=address), job))
     if status == 201:
         return _job_id(body, to.cluster)
     raise _refusal(status, body, to.cluster)
@@ -105,12 +110,15 @@ def _post(to: Destination, job: bytes) -> tuple[int, bytes]:
     connection, path = _connection(to.cluster, to.tls)
     token = credential(to.token, TokenKind.USER, time.time())
     headers = {"Content-Type": JOB_MEDIA_TYPE, "Authorization": f"Bearer {token}"}
+    error_kind: type[UnreachableError] = AskAnotherError
     try:
+        connection.connect()
+        error_kind = UnreachableError  # it may be taken from here on: a job is never posted twice
         connection.request("POST", f"{path}/jobs", body=job, headers=headers)
         answer = connection.getresponse()
         return answer.status, answer.read(ANSWER_BYTES_MAX)
     except (OSError, HTTPException) as error:
-        raise UnreachableError(
+        raise error_kind(
             explain(
                 f"cluster {to.cluster}",
                 wanted=f"a coordinator that answers within {TIMEOUT_S:g} s",

@@ -25,6 +25,7 @@ compares every count with an oracle that recomputes them from the seed. Exit cod
 examples:
   drizzle demo
   drizzle demo --seconds 10 --rate 5000 --window 2s --kill coordinator
+  drizzle demo --kill coordinator --standby
   drizzle demo --json demo.json"""
 
 
@@ -47,6 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="worker",
         choices=("worker", "coordinator", "source", "redis", "none"),
         help="who gets SIGKILL half-way (default: worker)",
+    )
+    parser.add_argument(
+        "--standby", action="store_true", help="run a second coordinator, which takes over from the first"
     )
     parser.add_argument(
         "--scheduling", default="group", choices=("group", "prescheduled", "barrier"), help="(default: group)"
@@ -101,6 +105,7 @@ async def _demo(arguments: argparse.Namespace, directory: Path) -> dict[str, Any
         window=arguments.window,
         window_ms=int(parse_whole_ms(arguments.window, "--window")),
         kill=arguments.kill,
+        standby=arguments.standby,
         scheduling=arguments.scheduling,
         group_size=arguments.group_size,
         seed=arguments.seed,

@@ -30,11 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if not option.flag:
             continue
         default = f"; default {option.default}" if option.default else ""
+        switch: dict[str, Any] = {"nargs": "?", "const": "yes"} if option.default in ("yes", "no") else {}
         parser.add_argument(
             option.flag,
             dest=option.name,
-            metavar=option.name.upper(),
+            metavar="yes" if switch else option.name.upper(),
             help=f"{option.says} [{option.variable}{default}]".replace("%", "%%"),
+            **switch,
         )
     parser.add_argument(
         "--parent-pid", type=int, default=None, help="end when this process, our parent, ends"

@@ -23,6 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=whole(1, 64), default=2, help="worker processes (default: 2)")
     parser.add_argument("--sources", type=whole(1, 64), default=2, help="source processes (default: 2)")
     parser.add_argument(
+        "--standby", action="store_true", help="a second coordinator, which takes over when the first is gone"
+    )
+    parser.add_argument(
         "--port",
         type=whole(1, 65_535),
         default=COORDINATOR_PORT,
@@ -51,10 +54,12 @@ async def _up(arguments: argparse.Namespace) -> None:
         workers=arguments.workers,
         sources=arguments.sources,
         port=arguments.port,
+        standbys=int(arguments.standby),
     )
     note = STATE_DIRECTORY.resolve()  # in this folder, wherever the state is kept
+    coordinators = "two coordinators" if settings.standbys else "a coordinator"
     print(
-        f"starting {settings.sources} sources, {settings.workers} workers, a coordinator and Redis …",
+        f"starting {settings.sources} sources, {settings.workers} workers, {coordinators} and Redis …",
         flush=True,
     )
     async with LocalCluster(settings) as cluster:
@@ -72,7 +77,7 @@ def _say(address: str, sources: list[str], directory: Path) -> None:
         f"""
 Drizzle is up. State and logs are in {directory}; Ctrl-C stops it.
 
-  coordinator  {address}
+  coordinator  {address.replace(",", ", ")}
   sources      {", ".join(sources)}
 
 Submit a job:     drizzle submit job.py

@@ -1,8 +1,8 @@
-"""The coordinator as a process: stores, doors, one machine and its driver.
+"""The coordinator as a process: stores that outlive a life, and standing by and leading in turn.
 
-The order of a start: open the stores, take the lead, fence every earlier life out by raising
-the generation, read what it left, and only then listen. A ledger that may not be trusted any
-more (a write that failed, a successor's fence) ends the process: the next life reads the ledger.
+It stands by until the lease is its own, then leads until it is asked to stop or finds that another
+one leads: then it is not at fault, it was slow, stopped or cut off, and stands by again. A ledger
+that may not be trusted any more (a write that failed) ends the process: the next one reads it.
 
     run_service(lambda stop: run_coordinator(settings, stop))
 """
@@ -12,36 +12,26 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry
 
 from drizzle_streams.config import CoordinatorServiceSettings
-from drizzle_streams.coordinator.chores import Chores, Clear
+from drizzle_streams.coordinator.announcing import Announcer
+from drizzle_streams.coordinator.lead_watch import watch_leadership
 from drizzle_streams.coordinator.leadership import Leadership
-from drizzle_streams.coordinator.memory import Memory, Remembered
-from drizzle_streams.coordinator.performer import CoordinatorPerformer
-from drizzle_streams.coordinator.programs import Programs
-from drizzle_streams.coordinator.routes import Doors
-from drizzle_streams.coordinator.stopwatch import Stopwatch
-from drizzle_streams.coordinator.watch import Watch
-from drizzle_streams.core.coordinator import Coordinator, CoordinatorSettings
-from drizzle_streams.core.coordinator_job import ACTIVE
-from drizzle_streams.core.node import Node
-from drizzle_streams.errors import ConfigError, CorruptError, StoreError
-from drizzle_streams.model.ids import COORDINATOR, JobId
+from drizzle_streams.coordinator.life import Life
+from drizzle_streams.coordinator.memory import Memory
+from drizzle_streams.errors import ConfigError, CorruptError, FencedError, StoreError
 from drizzle_streams.protocol.jobfile import JOB_BYTES_MAX
 from drizzle_streams.runtime.clock import ClusterClock
-from drizzle_streams.runtime.driver import Driver
 from drizzle_streams.runtime.supervisor import Supervisor
 from drizzle_streams.stores.base import Ledger, SnapshotStore
 from drizzle_streams.stores.redis import RedisLedger, RedisSnapshotStore
-from drizzle_streams.telemetry.exposition import health_route, metrics_route, ready_route, story_route
+from drizzle_streams.telemetry.exposition import health_route, metrics_route, ready_route
 from drizzle_streams.telemetry.lag import LoopLag
-from drizzle_streams.telemetry.metrics import CoordinatorMetrics, RuntimeMetrics
+from drizzle_streams.telemetry.metrics import RuntimeMetrics
 from drizzle_streams.transport.auth import METRICS, USER
-from drizzle_streams.transport.http import HttpTransport
 from drizzle_streams.transport.http_server import HttpServer, ServerLimits
 
 log = logging.getLogger("drizzle.coordinator")
@@ -52,21 +42,8 @@ async def run_coordinator(settings: CoordinatorServiceSettings, stop: asyncio.Ev
     await CoordinatorService(settings).run(stop or asyncio.Event())
 
 
-@dataclass(frozen=True, slots=True)
-class _Life:
-    """The parts of a leading coordinator."""
-
-    role: Coordinator
-    memory: Memory
-    programs: Programs
-    stopwatch: Stopwatch
-    chores: Chores
-    driver: Driver
-    lag: LoopLag
-
-
 class CoordinatorService:
-    """One life of a coordinator. Without stores of the caller's, the settings' Redis is used."""
+    """A coordinator process. Without stores of the caller's, the settings' Redis is used."""
 
     def __init__(
         self,
@@ -77,35 +54,32 @@ class CoordinatorService:
     ) -> None:
         self.settings = settings
         self.started = asyncio.Event()
-        """Set once it listens and its machine runs."""
+        """Set once it has led: it listened and its machine ran."""
+        self.address = ""
+        """Where it answers, once it stands by or leads."""
         self._clock = ClusterClock()
         self._ledger = ledger or RedisLedger(settings.redis_url, namespace=settings.namespace)
         self._snapshots = snapshots or RedisSnapshotStore(settings.redis_url, namespace=settings.namespace)
-        self._registry = CollectorRegistry()
-        self._server = HttpServer(
-            settings.host,
-            settings.port,
-            settings.token,
-            advertise_host=settings.advertise_host or None,
-            tls=settings.tls,
-            limits=ServerLimits(body_bytes_max=JOB_BYTES_MAX),
+        self._port = settings.port
+        self._announcer = Announcer()
+        self.leadership = Leadership(
+            self._ledger,
+            settings.name,
+            settings.leader_lease_ms,
+            standby=settings.standby,
+            on_lease=self._announcer.tell,
         )
-        self._transport = HttpTransport(COORDINATOR, self._server, settings.token)
-
-    @property
-    def address(self) -> str:
-        """Where it answers, once started."""
-        return self._server.address
+        self._announcer.leads = lambda: self.leadership.leads
 
     async def run(self, stop: asyncio.Event) -> None:
         """Live until `stop` is set; raises what it could not live with."""
         try:
             async with AsyncExitStack() as closing:
                 await self._open_stores(closing)
-                leadership = Leadership(self._ledger, self.settings.name, self.settings.leader_lease_ms)
-                if await leadership.take() or await self._stand_by(leadership, stop):
-                    await self._lead(leadership, closing, stop)
-                    await leadership.let_go()
+                while not stop.is_set():
+                    life = await self._stand_by(stop)
+                    if life is not None:
+                        await self._lead(life, stop)
         except StoreError as error:
             log.critical("the coordinator ends: its ledger failed it", extra={"reason": str(error)})
             raise
@@ -120,95 +94,76 @@ class CoordinatorService:
             except StoreError as error:
                 raise ConfigError(str(error)) from error
 
-    async def _stand_by(self, leadership: Leadership, stop: asyncio.Event) -> bool:
-        """Wait for the lead, alive but not ready; False if asked to stop before."""
+    def _server(self) -> HttpServer:
+        """A server where the one before it was."""
         settings = self.settings
-        lag = LoopLag(lambda _: None)
-        server = HttpServer(settings.host, settings.port, settings.token, tls=settings.tls)
-        doors = [health_route(lag), ready_route(lambda: "standing by: another coordinator leads")]
-        server.add_routes(doors, public=True)
+        return HttpServer(
+            settings.host,
+            self._port,
+            settings.token,
+            advertise_host=settings.advertise_host or None,
+            tls=settings.tls,
+            limits=ServerLimits(body_bytes_max=JOB_BYTES_MAX),
+        )
+
+    async def _stand_by(self, stop: asyncio.Event) -> Life | None:
+        """Wait for the lead, alive but not ready; None if asked to stop before, or another was quicker."""
+        server = self._server()
+        lag = self._add_doors(server)
         async with AsyncExitStack() as closing, Supervisor() as tasks:
-            closing.push_async_callback(server.close)
             await server.start()
+            closing.push_async_callback(server.close)
+            closing.callback(self._announcer.end)
+            self._announcer.begin()
+            self._port = server.port
+            self.address = self.leadership.address = self._announcer.address = server.address
             tasks.start(lag.run(), "loop lag")
-            return await leadership.wait(stop)
+            if not await self.leadership.wait(stop):
+                return None
+            return await self._begin()
 
-    async def _lead(self, leadership: Leadership, closing: AsyncExitStack, stop: asyncio.Event) -> None:
-        memory = Memory(self._ledger)
-        life = self._begin(memory, await memory.begin())
-        await life.programs.sweep()
-        for job in life.role.jobs.values():
-            if job.phase not in ACTIVE and job.spec.born:  # its end may have been cut short
-                life.chores.add(Clear(JobId(job.spec.run), memory.generation))
-        async with Supervisor() as tasks:
-            self._transport.on_failure = tasks.fail
-            self._add_doors(life, tasks)
-            await self._transport.start()
-            closing.push_async_callback(self._transport.close)
-            tasks.start(leadership.keep(), "leadership")
-            tasks.start(life.chores.run(), "snapshot chores")
-            tasks.start(life.lag.run(), "loop lag")
-            tasks.start(life.driver.run(), "driver")
-            self.started.set()
-            log.info("coordinating", extra={"address": self.address, "generation": memory.generation})
-            await tasks.until(stop)
+    async def _begin(self) -> Life | None:
+        """Fence every earlier life out and read what it left, while the doors still say who leads."""
+        memory = Memory(self._ledger, self.settings.name)
+        try:
+            left = await memory.begin()
+        except FencedError as error:
+            self._lost(error)
+            return None
+        return Life(
+            self.settings,
+            self._clock,
+            leadership=self.leadership,
+            announcer=self._announcer,
+            memory=memory,
+            left=left,
+            snapshots=self._snapshots,
+        )
 
-    def _begin(self, memory: Memory, left: Remembered) -> _Life:
-        """The machine with what an earlier life left, and all that surrounds it."""
-        now = self._clock.now()
-        settings = CoordinatorSettings(lease_s=self.settings.lease_ms / 1000.0)
-        role = Coordinator(settings, memory.generation, left.records, now)
-        node = Node(COORDINATOR, int(now * 1000), role)
-        stopwatch = Stopwatch(node)
+    async def _lead(self, life: Life, stop: asyncio.Event) -> None:
+        self._announcer.begin()
+        try:
+            await life.run(self._server(), stop, self.started.set)
+        except FencedError as error:
+            self._lost(error)
+        else:
+            await self.leadership.let_go()
 
-        def active(name: JobId) -> bool:
-            return (job := role.jobs.get(name)) is not None and job.phase in ACTIVE
+    def _lost(self, error: FencedError) -> None:
+        self.leadership.lose()
+        log.warning("another coordinator leads: this one stands by", extra={"reason": str(error)})
 
-        programs = Programs(memory, left.programs, active)
-        chores = Chores(self._snapshots)
-        performer = CoordinatorPerformer(memory, chores, programs, role.jobs.get)
-        driver = Driver(stopwatch, self._clock, self._transport, performer, memory.persist)
-        performer.post = driver.post
-        lag = self._measure(node, driver, chores)
-        return _Life(role, memory, programs, stopwatch, chores, driver, lag)
-
-    def _measure(self, node: Node, driver: Driver, chores: Chores) -> LoopLag:
-        """What every service shows of its loop, links and queues."""
+    def _add_doors(self, server: HttpServer) -> LoopLag:
+        """What a standby answers."""
+        registry = CollectorRegistry()
         runtime = RuntimeMetrics(
-            self._registry,
-            service="coordinator",
-            node=self.settings.name,
-            version=version("drizzle-streams"),
+            registry, service="coordinator", node=self.settings.name, version=version("drizzle-streams")
         )
         lag = LoopLag(runtime.loop_lag_seconds.observe)
         runtime.read_loop(lambda: lag.worst)
-        runtime.read_messages(
-            lambda: driver.messages_sent,
-            lambda: driver.messages_received,
-            lambda: {"undecodable": driver.frames_refused, "queue_full": driver.frames_dropped},
-            lambda: node.outbox.resent,
-        )
-        runtime.read_transport(self._transport)
-        runtime.read_queues(lambda: {"snapshot_chores": len(chores)})
+        watch_leadership(registry, self.leadership)
+        doors = [health_route(lag), ready_route(lambda: "standing by: another coordinator leads")]
+        server.add_routes(doors, public=True)
+        server.add_routes([metrics_route(registry)], auth=METRICS, public=self.settings.metrics_public)
+        server.add_routes([self._announcer.route(), self._announcer.elsewhere()], auth=USER)
         return lag
-
-    def _add_doors(self, life: _Life, tasks: Supervisor) -> None:
-        role, driver, now = life.role, life.driver, self._clock.now
-        watch = Watch(CoordinatorMetrics(self._registry), role, life.stopwatch, now)
-        life.memory.watch(watch.persisted)
-        doors = Doors(
-            role,
-            life.memory,
-            life.programs,
-            life.stopwatch,
-            post=driver.post,
-            fail=tasks.fail,
-            now=now,
-        )
-        add = self._server.add_routes
-        add(doors.routes(), auth=USER)
-        add(doors.service_routes())
-        add([story_route(lambda: (asdict(line) for line in role.story.lines))], auth=USER)
-        add([health_route(life.lag), ready_route(lambda: None)], public=True)
-        metrics = metrics_route(self._registry, watch.refresh)
-        add([metrics], auth=METRICS, public=self.settings.metrics_public)

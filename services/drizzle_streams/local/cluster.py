@@ -1,6 +1,7 @@
 """A cluster for the pip user: real services as processes on loopback, embedded Redis, a supervisor.
 
 Rules:
+- With standbys, a coordinator that ended comes back as a standby: another one leads by then.
 - Ports are chosen once and kept over restarts, so a restarted service is found where it was.
 - The supervisor sees a process end at once, tells the coordinator (law 6: then it may be judged
   without waiting for its lease) and starts it again, with a bounded backoff.
@@ -19,13 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from drizzle_streams.errors import ConfigError, DrizzleError, explain
+from drizzle_streams.errors import ConfigError, DrizzleError, UnreachableError, explain
 from drizzle_streams.local.directory import StateDirectory
 from drizzle_streams.local.http import ask, is_ready
 from drizzle_streams.local.ports import HOST, require_free
 from drizzle_streams.local.process import ServiceProcess
 from drizzle_streams.local.redis import EmbeddedRedis
 from drizzle_streams.local.together import together
+from drizzle_streams.protocol.leading import LEADER_PATH
 from drizzle_streams.protocol.tokens import TokenKind
 
 READY_TIMEOUT_S = 60.0
@@ -36,16 +38,18 @@ HEALTHY_S = 10.0
 TELL_ATTEMPTS_MAX = 20
 TELL_REST_S = 0.1
 EXIT_CONFIG = 2
+STANDBY = "--standby"
 
 
 @dataclass(frozen=True, slots=True)
 class LocalSettings:
-    """What a local cluster is made of. `port` is the coordinator's, None takes a free one."""
+    """What a local cluster is made of. `port` is the first coordinator's, None takes a free one."""
 
     directory: Path
     workers: int = 2
     sources: int = 2
     port: int | None = None
+    standbys: int = 0
     partitions: int = 2
     lease_ms: int = 2_000
     polars_threads: int = 1
@@ -103,8 +107,8 @@ class LocalCluster:
         await asyncio.gather(*self._watchers, return_exceptions=True)
         members = [s for s in self.services.values() if s.role != "coordinator"]
         await asyncio.gather(*(service.stop() for service in members))
-        for service in self.services.values():
-            await service.stop()
+        # All at once: none of them is to take over from another.
+        await asyncio.gather(*(service.stop() for service in self.of_role("coordinator")))
         await self.redis.stop()
         self._state.unlock()
 
@@ -112,8 +116,8 @@ class LocalCluster:
 
     @property
     def address(self) -> str:
-        """The coordinator."""
-        return self.services["coordinator"].address
+        """The coordinator, and after commas its standbys."""
+        return ",".join(service.address for service in self.of_role("coordinator"))
 
     @property
     def source_addresses(self) -> list[str]:
@@ -133,6 +137,16 @@ class LocalCluster:
         victim = self.of_role(role)[-1]
         victim.signal(signal.SIGKILL)
         return victim.name
+
+    async def leader(self) -> ServiceProcess:
+        """The coordinator that leads. Raises `DrizzleError` if none does just now."""
+        answer = await self.ask(LEADER_PATH)
+        for service in self.of_role("coordinator"):
+            if service.address == answer["leader"]:
+                return service
+        raise UnreachableError(
+            explain("the leader", wanted="a coordinator of ours", found=str(answer), remedy="Ask again.")
+        )
 
     async def failed(self) -> NoReturn:
         """Wait for what the supervisor cannot mend (a service that cannot start again) and raise it."""
@@ -155,11 +169,14 @@ class LocalCluster:
         port = self.settings.port
         if port is not None:
             require_free(port, "coordinator")
-        names = ("redis", "coordinator", *self._names("source"), *self._names("worker"))
+        standbys = [f"coordinator-{number}" for number in range(2, self.settings.standbys + 2)]
+        names = ("redis", "coordinator", *standbys, *self._names("source"), *self._names("worker"))
         ports = self._state.ports(names, {} if port is None else {"coordinator": port})
         self.redis = EmbeddedRedis(self.directory / "redis", ports["redis"])
-        coordinator = f"http://{HOST}:{ports['coordinator']}"
         self._add("coordinator", "coordinator", ports["coordinator"], ())
+        for name in standbys:
+            self._add(name, "coordinator", ports[name], (STANDBY,))
+        coordinator = self.address
         for name in self._names("source"):
             place = ("--data-dir", str(self.directory / name), "--partitions", str(self.settings.partitions))
             self._add(name, "source", ports[name], ("--coordinator", coordinator, *place))
@@ -188,7 +205,8 @@ class LocalCluster:
 
     async def _until_ready(self, service: ServiceProcess) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S
-        while not await asyncio.to_thread(is_ready, service.address):
+        path = "/healthz" if STANDBY in service.flags else "/readyz"
+        while not await asyncio.to_thread(is_ready, service.address, path=path):
             if service.pid is None:
                 raise ConfigError(service.last_words())
             if time.monotonic() > deadline:
@@ -216,6 +234,8 @@ class LocalCluster:
             quick = quick + 1 if time.monotonic() - began < HEALTHY_S else 0
             await self._tell_exited(service)
             await asyncio.sleep(RESTART_BACKOFF_S[min(quick, len(RESTART_BACKOFF_S) - 1)])
+            if service.role == "coordinator" and self.settings.standbys and STANDBY not in service.flags:
+                service.flags = (*service.flags, STANDBY)
             await service.start()
 
     async def _watch_redis(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -50,6 +51,7 @@ class DemoSettings:
     window: str = "10s"
     window_ms: int = 10_000
     kill: str = "worker"
+    standby: bool = False
     scheduling: SchedulingMode = "group"
     group_size: int = 20
     seed: int = 0
@@ -74,7 +76,12 @@ async def run_demo(settings: DemoSettings, show: Show) -> Values:
     began = time.monotonic()
     state = DemoState()
     show(state)
-    local = LocalSettings(settings.directory, workers=settings.workers, sources=settings.sources)
+    local = LocalSettings(
+        settings.directory,
+        workers=settings.workers,
+        sources=settings.sources,
+        standbys=int(settings.standby),
+    )
     async with LocalCluster(local) as cluster:
         run = _Run(settings, cluster, state, show)
         report = await run.report()
@@ -156,9 +163,17 @@ class _Run:
             return
         await asyncio.sleep(max(0.0, self.settings.seconds / 2 - USUAL_FOR_S))
         await self.outage.learn()
-        self.state.killed = self.cluster.kill(self.settings.kill)
+        self.state.killed = await self._killed()
         self.show(self.state)
         self.outage_s = await self.outage.seconds()
+
+    async def _killed(self) -> str:
+        """SIGKILL, to the coordinator that leads where there are two; who it was."""
+        if self.settings.kill != "coordinator":
+            return self.cluster.kill(self.settings.kill)
+        leader = await self.cluster.leader()
+        leader.signal(signal.SIGKILL)
+        return leader.name
 
     async def _lag_ms(self) -> float | None:
         try:

@@ -13,12 +13,14 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from drizzle_streams.errors import ConfigError, DrizzleError, UnreachableError, explain
+from drizzle_streams.api.leader import AskAnotherError, ask_leader
+from drizzle_streams.errors import ConfigError, DrizzleError, explain
 from drizzle_streams.protocol.tokens import TokenKind, credential
 from drizzle_streams.tls import NO_TLS, TlsFiles
 
 TIMEOUT_S = 10.0
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
+REFUSAL_BYTES_MAX = 64 * 1024
 
 
 def ask(
@@ -33,26 +35,34 @@ def ask(
 ) -> dict[str, Any]:
     """The JSON answer to a request. `token` is a minted one, or the secret that mints one of `kind`.
 
+    `address` may be several between commas: then, and where a standby answers, the leader's answer.
     Raises `ConfigError` (no address), `UnreachableError` (no answer) or `DrizzleError` (refused, or no JSON).
     """
-    _require_address(address)
-    request = Request(f"{address}{path}", method=method)
-    if token:
-        request.add_header("Authorization", f"Bearer {credential(token, kind, time.time())}")
-    try:
-        with urlopen(request, timeout=timeout_s, context=tls.client()) as answer:
-            body = answer.read(ANSWER_BYTES_MAX)
-    except HTTPError as error:
-        raise DrizzleError(_refusal(address, error)) from error
-    except (URLError, OSError, HTTPException) as error:
-        raise UnreachableError(_no_answer(address, error)) from error
+    context = tls.client()
+
+    def once(address: str) -> tuple[int, bytes]:
+        _require_address(address)
+        request = Request(f"{address}{path}", method=method)
+        if token:
+            request.add_header("Authorization", f"Bearer {credential(token, kind, time.time())}")
+        try:
+            with urlopen(request, timeout=timeout_s, context=context) as answer:
+                return answer.status, answer.read(ANSWER_BYTES_MAX)
+        except HTTPError as error:
+            return error.code, error.read(REFUSAL_BYTES_MAX)
+        except (URLError, OSError, HTTPException) as error:
+            raise AskAnotherError(_no_answer(address, error)) from error
+
+    status, body = ask_leader(address, once)
+    if not 200 <= status < 300:
+        raise DrizzleError(_refusal(address, status, body))
     return _json(address, body)
 
 
-def is_ready(address: str, timeout_s: float = 1.0) -> bool:
-    """Whether a service says that it is ready."""
+def is_ready(address: str, timeout_s: float = 1.0, path: str = "/readyz") -> bool:
+    """Whether a service says that it is ready; with `/healthz` as the path, that it lives."""
     try:
-        with urlopen(f"{address}/readyz", timeout=timeout_s) as answer:
+        with urlopen(f"{address}{path}", timeout=timeout_s) as answer:
             return answer.status == 200
     except (URLError, OSError, HTTPException):
         return False
@@ -94,11 +104,11 @@ def _no_answer(address: str, error: Exception) -> str:
     )
 
 
-def _refusal(address: str, error: HTTPError) -> str:
+def _refusal(address: str, status: int, body: bytes) -> str:
     try:
-        reason = json.loads(error.read(64 * 1024))["error"]
+        reason = json.loads(body)["error"]
     except (ValueError, KeyError, TypeError):
-        reason = {"thing": address, "wanted": "200", "found": str(error.code), "remedy": "See its log."}
+        reason = {"thing": address, "wanted": "200", "found": str(status), "remedy": "See its log."}
     if isinstance(reason, dict) and {"thing", "wanted", "found", "remedy"} <= reason.keys():
         return explain(
             str(reason["thing"]),
@@ -106,4 +116,4 @@ def _refusal(address: str, error: HTTPError) -> str:
             found=str(reason["found"]),
             remedy=str(reason["remedy"]),
         )
-    return f"{address} answered {error.code}: {reason}"
+    return f"{address} answered {status}: {reason}"

@@ -23,9 +23,10 @@ from drizzle_streams.config import SourceServiceSettings
 from drizzle_streams.core.node import Node
 from drizzle_streams.core.source import Source, SourceSettings
 from drizzle_streams.core.story import Story
-from drizzle_streams.model.ids import COORDINATOR, NodeId, SourceId
+from drizzle_streams.model.ids import NodeId, SourceId
 from drizzle_streams.runtime.clock import ClusterClock
 from drizzle_streams.runtime.driver import Driver
+from drizzle_streams.runtime.leader import LeaderWatch
 from drizzle_streams.runtime.supervisor import Supervisor
 from drizzle_streams.source import identity
 from drizzle_streams.source.durability import Durability
@@ -99,7 +100,7 @@ class SourceService:
             )
             driver = Driver(self._node, self._clock, self._transport, performer)
             performer.post = driver.post
-            driver.addresses[COORDINATOR] = self.settings.coordinator
+            leader = LeaderWatch(self.settings.coordinators, driver)
             lag = self._measure(driver, performer)
             self._add_doors(disk.streams, ingest, watch, lag)
             self._transport.on_failure = tasks.fail
@@ -108,6 +109,7 @@ class SourceService:
             await self._transport.start()
             self._role.settings = replace(self._role.settings, address=self.address)
             tasks.start(lag.run(), "loop lag")
+            tasks.start(leader.run(), "leader watch")
             tasks.start(driver.run(), "driver")
             self.started.set()
             log.info("serving", extra={"address": self.address, "partitions": self.settings.partitions})

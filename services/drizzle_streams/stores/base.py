@@ -43,7 +43,8 @@ _CHECKSUM_BYTES = 4
 class Lease:
     """Who leads: by name, and where it answers; `left_ms` more unless it renews.
 
-    `term` grows each time the lease is taken, so of two claims to lead the higher one is right.
+    `term` grows each time the lease is taken, so of two claims to lead the higher one is right. It
+    is at least the store's time in ms: it grows, too, where a store has lost what it held.
     """
 
     holder: str

@@ -123,7 +123,8 @@ class FileLedger:
             last = self._last_lease()
             if last.left_ms > 0 and last.holder != holder:
                 return False
-            self._store_lease(base.Lease(holder, address, last.term + 1, ttl_ms))
+            term = max(int(self._clock() * 1000), last.term + 1)
+            self._store_lease(base.Lease(holder, address, term, ttl_ms))
             return True
 
     def _extend(self, holder: str, ttl_ms: int) -> bool:

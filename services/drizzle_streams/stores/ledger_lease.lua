@@ -1,9 +1,13 @@
 -- The leader's lease. KEYS: lease (hash with a time to live: holder, address, term), fence (hash).
 -- ARGV: verb, holder, ttl in ms, address. Returns 1 if the holder has what it asked for.
--- The term counts in the fence, which outlives the lease: it never falls back.
+-- The term is the time in ms, or one more than the last where that is more: it grows through a clock
+-- that is set back, and also where this Redis has lost what it held.
 local holder = redis.call('HGET', KEYS[1], 'holder')
 if ARGV[1] == 'acquire' and (not holder or holder == ARGV[2]) then
-  local term = redis.call('HINCRBY', KEYS[2], 'term', 1)
+  local now = redis.call('TIME')
+  local last = tonumber(redis.call('HGET', KEYS[2], 'term') or '0')
+  local term = math.max(now[1] * 1000 + math.floor(now[2] / 1000), last + 1)
+  redis.call('HSET', KEYS[2], 'term', term)
   redis.call('HSET', KEYS[1], 'holder', ARGV[2], 'address', ARGV[4], 'term', term)
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
   return 1

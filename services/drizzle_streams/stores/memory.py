@@ -60,7 +60,7 @@ class MemoryLedger:
     async def acquire_lease(self, holder: str, ttl_ms: int, address: str = "") -> bool:
         if self._holder() not in {None, holder}:
             return False
-        self._term += 1
+        self._term = max(int(self._clock() * 1000), self._term + 1)
         self._lease = (holder, address, self._clock() + ttl_ms / 1000)
         return True
 

@@ -53,6 +53,7 @@ class DropReason(StrEnum):
     UNREACHABLE = "unreachable"
     PEERS_MAX = "peers_max"
     CLOSED = "closed"
+    NOT_LEADING = "not_leading"
 
 
 class RefuseReason(StrEnum):
@@ -61,6 +62,8 @@ class RefuseReason(StrEnum):
     TOKEN = "token"
     KIND = "kind"
     """A genuine token that opens other doors."""
+    HEADERS_TIMEOUT = "headers_timeout"
+    """A connection that did not get to the end of its first request's headers in time."""
     NODE = "node"
     GARBAGE = "garbage"
     OVERSIZED = "oversized"

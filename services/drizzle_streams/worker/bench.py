@@ -45,7 +45,6 @@ class Bench:
     snapshots: SnapshotStore
     letters: DeadLetters
     metrics: WorkerMetrics
-    coordinator: Address
     redis_url: str
     held_bytes_max: int
     rejoin: Callable[[str], None]

@@ -17,9 +17,10 @@ from prometheus_client import CollectorRegistry
 from drizzle_streams.config import WorkerServiceSettings
 from drizzle_streams.core.node import Node
 from drizzle_streams.core.worker import Worker, WorkerSettings
-from drizzle_streams.model.ids import COORDINATOR, NodeId, WorkerId
+from drizzle_streams.model.ids import NodeId, WorkerId
 from drizzle_streams.runtime.clock import Clock
 from drizzle_streams.runtime.driver import Driver
+from drizzle_streams.runtime.leader import LeaderWatch
 from drizzle_streams.runtime.supervisor import Supervisor
 from drizzle_streams.stores.base import SnapshotStore
 from drizzle_streams.telemetry.metrics import WorkerMetrics
@@ -55,7 +56,6 @@ class Life:
         self.worker = worker
         self.started = asyncio.Event()
         """Set once it listens and its machine runs."""
-        self._coordinator = settings.coordinator
         self._ended = asyncio.Event()
         self._reason: str | None = None
         self._tasks = Supervisor()
@@ -75,6 +75,7 @@ class Life:
         gate = Gate(self.role)
         node = Node(NodeId(worker), int(clock.now() * 1000), gate)
         self.driver = Driver(node, clock, self.transport, self.performer)
+        self.leader = LeaderWatch(settings.coordinators, self.driver)
         self.bench.post, self.bench.addresses = self.driver.post, self.driver.addresses
         self.watching = Watching(registry, node, gate, self.performer, self.driver)
         self.watching.add_doors(self.server, metrics_public=settings.metrics_public)
@@ -98,7 +99,6 @@ class Life:
             snapshots=snapshots,
             letters=DeadLetters(link, settings.namespace),
             metrics=metrics,
-            coordinator=settings.coordinator,
             redis_url=settings.redis_url,
             held_bytes_max=settings.blocks_bytes_max,
             rejoin=self._rejoin,
@@ -110,10 +110,10 @@ class Life:
             await self.transport.start()
             closing.push_async_callback(self._close)
             self.role.settings = replace(self.role.settings, address=self.server.address)
-            self.driver.addresses[COORDINATOR] = self._coordinator
             tasks.start(self.bench.letters.run(), "dead letters")
             tasks.start(self.watching.lag.run(), "loop lag")
             tasks.start(self._end_with(stop), "stop")
+            tasks.start(self.leader.run(), "leader watch")
             tasks.start(self.driver.run(), "driver")
             self.started.set()
             log.info("joining", extra={"worker": self.worker, "address": self.server.address})

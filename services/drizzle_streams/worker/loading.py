@@ -7,7 +7,7 @@ import logging
 
 from drizzle_streams.connectors.base import Sink
 from drizzle_streams.errors import BackPressureError, DrizzleError, UnreachableError
-from drizzle_streams.model.ids import NO_BATCH, StageId
+from drizzle_streams.model.ids import COORDINATOR, NO_BATCH, StageId
 from drizzle_streams.model.task import TaskError
 from drizzle_streams.protocol.jobfile import JOB_BYTES_MAX
 from drizzle_streams.worker.jobs import JobRun
@@ -51,7 +51,8 @@ async def _fetched(job: JobRun) -> bytes | None:
     pause_s = BACKOFF_S_FIRST
     while not job.forgotten:
         try:
-            return await bench.transport.fetch(bench.coordinator, path, {}, FETCH_S, JOB_BYTES_MAX)
+            leader = bench.addresses[COORDINATOR]
+            return await bench.transport.fetch(leader, path, {}, FETCH_S, JOB_BYTES_MAX)
         except (UnreachableError, BackPressureError) as error:
             if bench.clock.now() >= deadline:
                 raise
