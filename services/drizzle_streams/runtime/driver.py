@@ -78,7 +78,8 @@ class Driver:
         self.messages_received: dict[str, int] = {}
         self._events: deque[Event] = deque()
         self._frames = 0
-        self._wake = asyncio.Event()
+        self._resting: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         transport.on_frame = self.take_frame
         transport.on_introduced = self.addresses.__setitem__
         transport.on_unreachable = lambda node: self.post(PeerUnreachable(node))
@@ -86,7 +87,7 @@ class Driver:
     def post(self, event: Event) -> None:
         """Something happened; handled in order of posting."""
         self._events.append(event)
-        self._wake.set()
+        self._wake()
 
     def take_frame(self, sender: NodeId, frame: bytes) -> None:
         """A frame came in: decode it, keep payloads, hand the rest to the machine."""
@@ -110,35 +111,61 @@ class Driver:
 
     async def run(self) -> None:
         """Handle events and deadlines until cancelled."""
-        while True:
-            await self._wait()
-            for _ in range(EVENTS_PER_TURN_MAX):
-                if not self._events:
-                    break
-                event = self._events.popleft()
-                if isinstance(event, EnvelopeArrived):
-                    self._frames -= 1
-                await self._carry_out(self.machine.handle(event, self.clock.now()))
-            await self._keep_deadline()
-            await asyncio.sleep(0)  # others' turn: a flood of events must not starve the loop
-
-    async def _wait(self) -> None:
-        if self._events:
-            return
-        self._wake.clear()
-        deadline = self.machine.next_deadline()
-        timeout = None if deadline is None else max(0.0, deadline - self.clock.now())
         try:
-            async with asyncio.timeout(timeout):
-                await self._wake.wait()
-        except TimeoutError:
-            return
+            await self._run()
+        finally:
+            self._set_timer(None)
 
-    async def _keep_deadline(self) -> None:
-        now = self.clock.now()
-        deadline = self.machine.next_deadline()
-        if deadline is not None and deadline <= now:
-            await self._carry_out(self.machine.on_deadline(now))
+    async def _run(self) -> None:
+        while True:
+            await self._handle_events()
+            deadline, now = self.machine.next_deadline(), self.clock.now()
+            if deadline is not None and deadline <= now:
+                await self._carry_out(self.machine.on_deadline(now))
+                await asyncio.sleep(0)  # others' turn, as below
+            elif self._events:
+                await asyncio.sleep(0)  # others' turn: a flood of events must not starve the loop
+            else:
+                await self._rest(None if deadline is None else deadline - now)
+
+    async def _handle_events(self) -> None:
+        for _ in range(EVENTS_PER_TURN_MAX):
+            if not self._events:
+                return
+            event = self._events.popleft()
+            if isinstance(event, EnvelopeArrived):
+                self._frames -= 1
+            await self._carry_out(self.machine.handle(event, self.clock.now()))
+
+    async def _rest(self, within_s: float | None) -> None:
+        """Wait for an event, but not longer; wakes at times for nothing.
+
+        Deadlines move away with nearly every event (what was to be repeated was acknowledged), so a
+        timer that is early enough is left as it is instead of being made anew each time.
+        """
+        loop = asyncio.get_running_loop()
+        self._resting = loop.create_future()
+        if within_s is not None:
+            at = loop.time() + within_s
+            if self._timer is None or self._timer.when() > at:
+                self._set_timer(loop.call_at(at, self._timer_rang))
+        try:
+            await self._resting
+        finally:
+            self._resting = None
+
+    def _set_timer(self, timer: asyncio.TimerHandle | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = timer
+
+    def _timer_rang(self) -> None:
+        self._timer = None
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._resting is not None and not self._resting.done():
+            self._resting.set_result(None)
 
     async def _carry_out(self, actions: Actions) -> None:
         if actions.persist:
