@@ -47,9 +47,10 @@ def test_paths_in_the_text_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", pages(), ids=name)
 def test_constants_and_settings_in_the_text_exist(page: Path) -> None:
-    """Names in capitals are constants of the code; those that start with DRIZZLE_ are settings."""
+    """Names in capitals are constants of the code; those that start with DRIZZLE_ or in .env are settings."""
     code = "\n".join(path.read_text() for path in STREAMS.rglob("*.py"))
     settings = {f"DRIZZLE_{field.upper()}" for field in re.findall(r"^    (\w+): ", code, re.MULTILINE)}
+    settings |= set(re.findall(r"^#(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     names = [text for text in quoted(page) if _CONSTANT.fullmatch(text)]
     missing = [one for one in names if one not in settings and not re.search(rf"\b{one}\b", code)]
     assert missing == []

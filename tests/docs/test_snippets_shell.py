@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from drizzle_loadgen import cli as loadgen
 from drizzle_streams.cli import main as drizzle
@@ -17,7 +18,8 @@ from tests.docs.pages import ROOT, Code, codes, pages, prose, rows
 SHELL = [code for page in pages() for code in codes(page, "sh")]
 TARGETS = re.findall(r"^([a-z-]+):.*?## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
 ALL_TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-PLAIN = {"git", "cd", "curl", ".", "echo"}
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
+PLAIN = {"git", "cd", "curl", ".", "echo", "export"}
 """Commands of others: not ours to check."""
 
 
@@ -58,6 +60,8 @@ def check(words: list[str]) -> None:
         assert (ROOT / words[1]).is_file() or words[1] == "job.py", words
     elif program == "pytest":
         check_pytest(words[1:])
+    elif words[:2] == ["docker", "compose"]:
+        check_compose(words[2:])
     else:
         assert program in PLAIN, words
 
@@ -76,6 +80,22 @@ def check_make(arguments: list[str]) -> None:
             check(["drizzle", "demo", *shlex.split(word.removeprefix("ARGS="))])
         elif "=" not in word and not word.startswith("-"):
             assert word in ALL_TARGETS, f"make {word}"
+
+
+def check_compose(arguments: list[str]) -> None:
+    """What names a service names one of compose.yaml; what runs in one of ours is checked too."""
+    if arguments[:1] == ["--profile"]:
+        profiles = {one for service in COMPOSE["services"].values() for one in service.get("profiles", [])}
+        assert arguments[1] in profiles, arguments
+        arguments = arguments[2:]
+    verb, *rest = arguments
+    scaled = [rest[at + 1].split("=")[0] for at, word in enumerate(rest) if word == "--scale"]
+    plain = [word for word in rest if not word.startswith("-") and "=" not in word]
+    assert verb in {"up", "stop", "down", "exec", "run", "logs", "kill", "port"}, arguments
+    named = plain[:1] if verb in ("exec", "run", "port") else plain
+    assert {*scaled, *named} <= COMPOSE["services"].keys(), arguments
+    if verb == "exec" and plain[1:2] == ["drizzle"]:
+        check(rest[rest.index("drizzle") :])
 
 
 def check_pytest(arguments: list[str]) -> None:
@@ -111,6 +131,9 @@ def test_commands_in_the_text_exist(page: Path) -> None:
         "python no_such_file.py",
         "pytest tests/no_such_folder",
         "pytest tests/docs/test_layout.py -k no_such_test",
+        "docker compose exec no-such-service drizzle status",
+        "docker compose exec coordinator drizzle no-such-command",
+        "docker compose up --scale no-such-service=2",
         "no-such-program",
     ],
 )
