@@ -139,6 +139,7 @@ Every service answers `GET /metrics` in the format of Prometheus, to whoever has
 This page is made from the code by `python docs/generate.py`; the help texts are those that Prometheus shows.
 Units stand in the names. A counter's name ends in `_total`. Series of a job go when the job ends.
 No metric has more than 256 series: further label values share the label `other`.
+[operations.md](operations.md) says what watches them, and what to do about each alert.
 
 """
 

@@ -178,7 +178,7 @@ CHECKPOINTS = Row(
         ),
         lines(
             "Checkpoints committed",
-            "Checkpoints per second.",
+            "Checkpoints committed per second; each makes everything older needless.",
             "cps",
             Query(f"sum by (job) (rate(drizzle_checkpoints_total{OF_JOB}[{RANGE}]))", "{{job}}"),
             decimals=2,
