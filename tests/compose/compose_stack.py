@@ -10,25 +10,27 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 ROOT = Path(__file__).resolve().parents[2]
 COORDINATORS = ("coordinator", "coordinator-standby")
-PORTS = (
-    "COORDINATOR_PORT",
-    "COORDINATOR_STANDBY_PORT",
-    "SOURCE_1_PORT",
-    "SOURCE_2_PORT",
-    "PROMETHEUS_PORT",
-    "GRAFANA_PORT",
-)
+PORTS = {
+    "coordinator": "COORDINATOR_PORT",
+    "coordinator-standby": "COORDINATOR_STANDBY_PORT",
+    "source-1": "SOURCE_1_PORT",
+    "source-2": "SOURCE_2_PORT",
+    "prometheus": "PROMETHEUS_PORT",
+    "grafana": "GRAFANA_PORT",
+}
+"""The variable of each service that is open to this machine."""
 JOB = "ysb-0"
 WINDOW_MS = 2_000
 """Short windows: a run begins with one, and judging has to wait for none that is long."""
@@ -66,12 +68,22 @@ def missing_engine() -> str:
     return ""
 
 
+def fetched(address: str, token: str = "") -> Any:
+    """The JSON at an address. Raises OSError (refusals too) or ValueError."""
+    request = Request(address, headers={"Authorization": f"Bearer {token}"} if token else {})
+    with urlopen(request, timeout=5) as answer:
+        return json.loads(answer.read())
+
+
 @dataclass
 class Stack:
     """One project. `folder` takes what loads print."""
 
     folder: Path
     name: str = field(default_factory=lambda: f"drizzle-test-{secrets.token_hex(4)}")
+    ports: dict[str, int] = field(default_factory=lambda: _free_ports(PORTS))
+    since: float = field(default_factory=time.time)
+    """When it began, unix s."""
     _token: str = ""
     _loads: int = 0
 
@@ -82,7 +94,7 @@ class Stack:
         kept = {
             name: value for name, value in os.environ.items() if not name.startswith(("DRIZZLE_", "YSB_"))
         }
-        return kept | dict.fromkeys(PORTS, "0") | {
+        return kept | {PORTS[service]: str(port) for service, port in self.ports.items()} | {
             "COMPOSE_PROJECT_NAME": self.name,
             "COMPOSE_ANSI": "never",
             "DRIZZLE_TAG": "test",
@@ -147,9 +159,9 @@ class Stack:
 
     # --- the cluster ----------------------------------------------------------------------
 
-    def address(self, service: str, port: int) -> str:
-        """Where a published port answers on this machine."""
-        return f"http://{self.compose('port', service, str(port)).strip()}"
+    def address(self, service: str) -> str:
+        """Where a service answers on this machine."""
+        return f"http://127.0.0.1:{self.ports[service]}"
 
     @property
     def token(self) -> str:
@@ -169,11 +181,8 @@ class Stack:
     def ask_one(self, service: str, path: str) -> Any:
         """The JSON answer of one coordinator; None if it does not answer, or refuses."""
         try:
-            request = Request(self.address(service, 7070) + path)
-            request.add_header("Authorization", f"Bearer {self.token}")
-            with urlopen(request, timeout=5) as answer:
-                return json.loads(answer.read())
-        except (HTTPError, URLError, OSError, ValueError, AssertionError):
+            return fetched(self.address(service) + path, self.token)
+        except (OSError, ValueError):  # urllib's errors are OSErrors
             return None
 
     def workers(self) -> set[str]:
@@ -256,3 +265,12 @@ class Load:
         if self.process.poll() is None:
             self._stack.docker("rm", "-f", self._name, check=False)
             self.process.wait(30)
+
+
+def _free_ports(services: Iterable[str]) -> dict[str, int]:
+    """A free port of loopback for each: chosen once, since a container that starts again keeps its own."""
+    with ExitStack() as opened:
+        probes = {service: opened.enter_context(socket.socket()) for service in services}
+        for probe in probes.values():
+            probe.bind(("127.0.0.1", 0))
+        return {service: probe.getsockname()[1] for service, probe in probes.items()}

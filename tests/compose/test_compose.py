@@ -7,11 +7,15 @@ count exact: that is the promise, and it does not depend on how fast this machin
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from tests.compose.compose_stack import JOB, Load, Stack, until
+from tests.compose.compose_stack import COORDINATORS, JOB, Load, Stack, fetched, until
+from tests.deploy.panel_queries import boards as dashboards
+from tests.deploy.panel_queries import unanswered
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
 
@@ -35,7 +39,7 @@ def test_one_command_brings_up_a_cluster_with_a_job(stack: Stack) -> None:
 
 
 def test_containers_are_locked_down(stack: Stack) -> None:
-    ours = [c for c in stack.all_containers().values() if c["Config"]["Image"].startswith("drizzle-")]
+    ours = [container for container in stack.all_containers().values() if _is_ours(container)]
     assert len(ours) >= 9
     for container in ours:
         host = container["HostConfig"]
@@ -120,6 +124,60 @@ def test_redis_restarted(stack: Stack, load: Start) -> None:
     assert stack.inspect(redis)["State"]["StartedAt"] != started
     stack.goes_on()
     running.verdict()
+
+
+def test_the_standby_takes_over_from_a_killed_coordinator(stack: Stack, load: Start) -> None:
+    running = load(RATE, SECONDS)
+    running.has_taken(UNDER_WAY_S)
+    [leader] = _leaders(stack)
+    [successor] = set(COORDINATORS) - {leader}
+    stack.compose("kill", "--signal", "SIGKILL", leader)  # by hand: no restart policy brings it back
+    until("the standby leads", lambda: _leaders(stack) == [successor])
+    assert stack.told("JobRestored", "from the ledger")
+    stack.goes_on()
+    running.verdict()
+    stack.compose("up", "-d", "--no-deps", "--no-recreate", "--wait", leader)
+    assert _leaders(stack) == [successor]  # who comes back stands by
+
+
+def test_prometheus_reads_all_and_every_query_of_the_dashboards_has_data(stack: Stack) -> None:
+    """After all that happened above, so that panels about recoveries have some to show."""
+    prometheus, grafana = stack.address("prometheus"), stack.address("grafana")
+    until("Prometheus scrapes every service", lambda: _scraped(prometheus) == {"up": 2 + 2 + 3})
+    until("the last scrape answers all", lambda: not unanswered(prometheus, stack.since, time.time()))
+    boards = fetched(f"{grafana}/api/search?type=dash-db")
+    assert {board["title"] for board in boards} == {board["title"] for board in dashboards().values()}
+
+
+def test_stop_ends_in_order_and_up_goes_on_from_the_last_checkpoint(stack: Stack, load: Start) -> None:
+    running = load(RATE, SECONDS * 2)
+    running.has_taken(UNDER_WAY_S)
+    checkpoint = stack.ask(f"/jobs/{JOB}")["checkpoint"]["batch"]
+    stack.compose("stop")
+    ended = {name: c["State"] for name, c in stack.all_containers().items() if _is_ours(c)}
+    # 137 would be SIGKILL after the grace.
+    assert {name: state["ExitCode"] for name, state in ended.items()} == dict.fromkeys(ended, 0)
+    stack.compose("up", "-d", "--wait")
+    until("a coordinator found the job", lambda: stack.told("JobRestored", "from the ledger"))
+    assert stack.batches_done() > checkpoint > 0
+    stack.goes_on()
+    running.verdict()
+
+
+def _scraped(prometheus: str) -> Counter[str]:
+    """How many targets Prometheus finds up, and how many not."""
+    return Counter(t["health"] for t in fetched(f"{prometheus}/api/v1/targets")["data"]["activeTargets"])
+
+
+def _leaders(stack: Stack) -> list[str]:
+    """The coordinators that answer as the one that leads."""
+    return [service for service in COORDINATORS if stack.ask_one(service, "/status") is not None]
+
+
+def _is_ours(container: dict[str, Any]) -> bool:
+    labels = container["Config"]["Labels"]
+    oneoff = labels.get("com.docker.compose.oneoff") == "True"
+    return container["Config"]["Image"].startswith("drizzle-") and not oneoff
 
 
 def _lives(stack: Stack, container: str) -> set[str]:
