@@ -66,4 +66,4 @@ soak: setup ## run the long tests of memory, keys and log size
 
 clean: ## remove what the targets above made, .venv too
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
-	find services loadgen tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find services loadgen benchmarks tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -23,6 +23,7 @@ from drizzle_loadgen.report import Percentiles, as_json
 
 CHUNK_EVENTS = 1 << 20  # events recomputed at a time; about 50 MB
 EXAMPLES_MAX = 10  # differing counts shown in a verdict
+WINDOWS_MAX = 20_000  # newest windows whose latency is given one by one
 
 _KEYS = ("campaign_id", "window_start")
 
@@ -143,6 +144,8 @@ class Verdict:
     differences: tuple[Difference, ...]  # the first EXAMPLES_MAX of missing, extra and wrong
     latency: Percentiles | None  # ms from window end to the last update; complete windows only
     last_view_latency: Percentiles | None  # ms from the due time of a row's last view to the last update
+    # end of each complete window, ms to the last update of its last campaign, and of its first
+    by_window: tuple[tuple[int, float, float], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Every figure; percentiles under `latency_ms` and `last_view_latency_ms`."""
@@ -151,6 +154,7 @@ class Verdict:
         del figures["latency"], figures["last_view_latency"]
         return {
             **figures,
+            "by_window": [list(pair) for pair in self.by_window],
             "latency_ms": as_json(self.latency),
             "last_view_latency_ms": as_json(self.last_view_latency),
         }
@@ -186,7 +190,16 @@ def compare(expected: pl.DataFrame, found: pl.DataFrame, window_ms: int, complet
         differences=_examples(off),
         latency=Percentiles.of(_late(final, pl.col("window_start") + window_ms)),
         last_view_latency=Percentiles.of(_late(final, pl.col("last_due_ms"))),
+        by_window=_by_window(final, window_ms),
     )
+
+
+def _by_window(rows: pl.DataFrame, window_ms: int) -> tuple[tuple[int, float, float], ...]:
+    """Where in a run it was slow: the windows in the order of time."""
+    end = pl.col("window_start") + window_ms
+    late = (pl.col("updated_ms") - end).cast(pl.Float64)
+    windows = rows.group_by(end.alias("end")).agg(late.max().alias("last"), late.min().alias("first"))
+    return tuple(windows.sort("end").tail(WINDOWS_MAX).iter_rows())
 
 
 def _late(rows: pl.DataFrame, since_ms: pl.Expr) -> Sequence[float]:

@@ -17,6 +17,7 @@ from drizzle_streams.errors import DrizzleError
 
 COMMANDS = {
     "demo": "run the Yahoo Streaming Benchmark on a real local cluster and check every count",
+    "bench": "run a benchmark on this machine",
     "up": "start a cluster on this machine and keep it running",
     "submit": "run the jobs of a file on a cluster",
     "jobs": "list the jobs of a cluster",

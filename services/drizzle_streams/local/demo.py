@@ -99,6 +99,7 @@ class _Run:
         self.verdict_file = settings.directory / "verdict.json"
         self.outage = Outage(self._lag_ms, settings.batch_interval_ms)
         self.outage_s = 0.0
+        self.killed_at_ms: float | None = None
 
     async def report(self) -> Values:
         """Submit, load, kill, check, report; ends early when the cluster cannot go on."""
@@ -164,6 +165,7 @@ class _Run:
         await asyncio.sleep(max(0.0, self.settings.seconds / 2 - USUAL_FOR_S))
         await self.outage.learn()
         self.state.killed = await self._killed()
+        self.killed_at_ms = time.time() * 1000.0
         self.show(self.state)
         self.outage_s = await self.outage.seconds()
 
@@ -273,6 +275,9 @@ class _Run:
             "recovery_seconds": round(max(self.outage_s, recovered_s), 3),
             "wall_seconds": 0.0,
             "killed": self.state.killed,
+            "killed_at_ms": self.killed_at_ms,
+            "latency_ms_by_window": verdict["by_window"],
+            "replayed_batches": sum(recovery["replayed_batches"] for recovery in job["recoveries"]),
             "settings": {
                 "rate": self.settings.rate,
                 "seconds": self.settings.seconds,

@@ -1,0 +1,110 @@
+"""What every benchmark gives: rows, claims, and the machine and commit they were measured on.
+
+As JSON: name, machine, commit, settings, rows, and claims of name, measured, bound, unit, holds.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+GIT_TIMEOUT_S = 10.0
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Something that should hold: a measured value that may not exceed (or fall below) a bound."""
+
+    name: str
+    measured: float | None
+    bound: float
+    unit: str
+    at_least: bool = False
+
+    @property
+    def holds(self) -> bool:
+        """Whether it does; what could not be measured does not."""
+        if self.measured is None:
+            return False
+        return self.measured >= self.bound if self.at_least else self.measured <= self.bound
+
+    def as_json(self) -> dict[str, Any]:
+        """The claim as the contract has it."""
+        return {
+            "name": self.name,
+            "measured": self.measured,
+            "bound": self.bound,
+            "unit": self.unit,
+            "holds": self.holds,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One benchmark's figures. `series` is for plots and stays out of the JSON."""
+
+    name: str
+    settings: Mapping[str, Any]
+    rows: list[Row]
+    claims: list[Claim]
+    series: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as the contract has it."""
+        return {
+            "name": self.name,
+            "machine": machine(),
+            "commit": commit(),
+            "settings": dict(self.settings),
+            "rows": self.rows,
+            "claims": [claim.as_json() for claim in self.claims],
+        }
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on, as far as figures depend on it."""
+    return {
+        "cpus": os.cpu_count(),
+        "cpu": _cpu_name(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "polars": version("polars"),
+    }
+
+
+def commit() -> str:
+    """The commit of this checkout, with `+` if it has changes; empty outside of one."""
+    here = Path(__file__).resolve().parent
+    head = _git(here, "rev-parse", "--short=12", "HEAD")
+    return f"{head}+" if head and _git(here, "status", "--porcelain", "--untracked-files=no") else head
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=GIT_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

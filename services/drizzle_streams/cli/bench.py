@@ -1,0 +1,38 @@
+"""`drizzle bench NAME`: benchmarks on this machine; they live in a package of their own, run as a process."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import subprocess
+import sys
+
+from drizzle_streams.errors import ConfigError, explain
+
+_PACKAGE = "drizzle_benchmarks"
+
+_EPILOG = """\
+examples:
+  drizzle bench recovery                   kill -9 of a worker: how late results become, and for how long
+  drizzle bench failover --json out.json   kill -9 of the leading coordinator, a standby takes over
+  drizzle bench recovery --help            what one benchmark takes"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Everything goes on to the benchmark."""
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="NAME ...", help="benchmark and flags")
+    parser.epilog = _EPILOG
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the benchmark as a process of its own; its exit code."""
+    if importlib.util.find_spec(_PACKAGE) is None:
+        raise ConfigError(
+            explain(
+                "benchmarks",
+                wanted=f"the package {_PACKAGE}",
+                found="none",
+                remedy="They come with the project's checkout: run `make setup` there.",
+            )
+        )
+    return subprocess.call([sys.executable, "-m", _PACKAGE, *(arguments.arguments or ["--help"])])

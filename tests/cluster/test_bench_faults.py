@@ -1,0 +1,37 @@
+"""`drizzle bench` on a real cluster: it measures, its counts are exact, and latency becomes normal again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.cluster.drizzle_commands import Place
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
+
+ROW = {
+    "event",
+    "exact",
+    "normal_window_latency_ms",
+    "peak_window_latency_ms",
+    "seconds_to_normal",
+    "replayed_batches",
+    "survivors_max_gap_ms",
+}
+
+
+@pytest.mark.parametrize("name", ["recovery", "failover"])
+def test_latency_is_normal_again_after_a_kill(place: Place, name: str) -> None:
+    sizes = ["--rate", "5000", "--seconds", "16", "--runs", "1"]
+    bench = place.run("bench", name, *sizes, "--json", "bench.json", timeout_s=200.0)
+
+    assert bench.code == 0, bench.said()
+    report = json.loads((place.folder / "bench.json").read_text())
+    (row,) = report["rows"]
+    assert row.keys() >= ROW
+    assert row["exact"] is True
+    assert row["seconds_to_normal"] is not None, "latency never was normal again"
+    assert row["peak_window_latency_ms"] >= row["normal_window_latency_ms"] > 0
+    assert {claim["name"] for claim in report["claims"]} >= {"runs with exact counts"}
+    assert place.left_behind() == ([], [])
