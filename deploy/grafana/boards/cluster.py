@@ -50,7 +50,7 @@ NOW = Row(
         ),
         number(
             "Utilisation",
-            "Share of the workers' slots that computes, mean of a minute. Above (N-1)/N the loss of"
+            "Share of the workers' slots that is in use, mean of a minute. Above (N-1)/N the loss of"
             " a worker is too much.",
             "percentunit",
             Query("drizzle:utilisation:ratio"),
@@ -139,7 +139,7 @@ WORKERS = Row(
         ),
         lines(
             "Utilisation and its limit",
-            "Share of all slots that computes. Above the limit, (N-1)/N, the others could not make"
+            "Share of all slots that is in use. Above the limit, (N-1)/N, the others could not make"
             " up for a lost worker.",
             "percentunit",
             Query("drizzle:utilisation:ratio", "utilisation"),
@@ -149,10 +149,10 @@ WORKERS = Row(
         ),
         lines(
             "Utilisation by worker",
-            "Share of each worker's slots that computes.",
+            "Share of each worker's slots that is in use.",
             "percentunit",
             Query(
-                f"sum by (node) (rate(drizzle_task_seconds_sum[{RANGE}]) {NAMED})"
+                f"sum by (node) (rate(drizzle_slot_seconds_total[{RANGE}]) {NAMED})"
                 f" / sum by (node) (drizzle_slots {NAMED})",
                 "{{node}}",
             ),

@@ -55,8 +55,9 @@ class Worker:
         self._beat_at = 0.0
         self._report_at: float | None = None
         self._overdue_at: float | None = None
-        self._busy_since: float | None = None
-        self._busy_s = 0.0
+        self._slot_s = 0.0
+        self._slots_from = 0.0
+        self._beat_slot_s = 0.0
         self._beat_from = 0.0
         self._failures: dict[JobId, TaskError] = {}
 
@@ -241,9 +242,7 @@ class Worker:
                 return
             job, cohort = min(found, key=lambda pair: self._turn(*pair))
             self._replayed_last = job.replays(cohort)
-            self._running += 1
-            if self._running == 1:
-                self._busy_since = now
+            self._slots_change(now, by=1)
             job.run(cohort, out)
 
     def _turn(self, job: WorkerJob, cohort: Cohort) -> tuple[bool, BatchId, int]:
@@ -251,10 +250,15 @@ class Worker:
         return (self._replayed_last and job.replays(cohort), cohort.next, -cohort.stage)
 
     def _slot_freed(self, now: float) -> None:
-        self._running -= 1
-        if self._running == 0 and self._busy_since is not None:
-            self._busy_s += now - self._busy_since
-            self._busy_since = None
+        self._slots_change(now, by=-1)
+
+    def _slots_change(self, now: float, *, by: int) -> None:
+        self._slot_s, self._slots_from = self.slot_seconds(now), now
+        self._running += by
+
+    def slot_seconds(self, now: float) -> float:
+        """Slot time spent in tasks so far: two tasks that run for a second are two seconds."""
+        return self._slot_s + self._running * (now - self._slots_from)
 
     # --- membership and reports -----------------------------------------------------------
 
@@ -271,13 +275,10 @@ class Worker:
         out.send_once(COORDINATOR, msg.Heartbeat(NodeId(self.settings.worker), self._busy(now)))
 
     def _busy(self, now: float) -> float:
-        """The share of time with a task running since the last heartbeat."""
-        running = now - self._busy_since if self._busy_since is not None else 0.0
-        span = now - self._beat_from
-        busy = (self._busy_s + running) / span if span > 0 else 0.0
-        self._busy_s, self._beat_from = 0.0, now
-        if self._busy_since is not None:
-            self._busy_since = now
+        """The share of slot time spent in tasks since the last heartbeat."""
+        spent, span = self.slot_seconds(now), now - self._beat_from
+        busy = (spent - self._beat_slot_s) / (span * self.settings.slots) if span > 0 else 0.0
+        self._beat_slot_s, self._beat_from = spent, now
         return min(1.0, busy)
 
     def _hello(self, now: float, out: Effects) -> None:

@@ -87,6 +87,11 @@ class Watching:
         metrics.read_tasks(self._tasks_waiting)
         add = readings.add
         add("drizzle_slots", "Tasks that may run here at once", lambda: bench.role.settings.slots)
+        add(
+            "drizzle_slot_seconds_total",
+            "Slot time spent in tasks; per second and slot it is the utilisation",
+            lambda: bench.role.slot_seconds(bench.clock.now()),
+        )
         add("drizzle_fragments_held", "Fragments held for tasks here", lambda: bench.fragments.fragments)
         add("drizzle_fragments_held_bytes", "Bytes of the fragments held", lambda: bench.fragments.bytes)
         add(
