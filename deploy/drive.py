@@ -28,6 +28,7 @@ def main() -> int:
         "--rate": settings["LOAD_RATE"],
         "--seconds": settings["LOAD_SECONDS"],
         "--start-ms": str(start_ms),
+        "--block-ms": settings["LOAD_BLOCK_MS"],
         "--give-up-after": settings["LOAD_PATIENCE_S"],
         "--drain-timeout": settings["LOAD_PATIENCE_S"],
         "--json": RUN,

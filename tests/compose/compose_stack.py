@@ -34,6 +34,8 @@ PORTS = {
 JOB = "ysb-0"
 WINDOW_MS = 2_000
 """Short windows: a run begins with one, and judging has to wait for none that is long."""
+BLOCK_MS = 50
+"""Few posts: what a starved machine cannot do is many round trips."""
 WAIT_S = 120.0
 """Only ever reached by a failing test, or on a machine that is very busy."""
 POLL_S = 0.2
@@ -219,7 +221,8 @@ class Load:
         self.rate, self.seconds, self._out = rate, seconds, out
         self._name = f"{stack.name}-{out.stem}"
         command = ["docker", "compose", "--profile", "load", "run", "--rm", "-T", "--no-deps"]
-        settings = ["-e", f"LOAD_RATE={rate}", "-e", f"LOAD_SECONDS={seconds:g}"]
+        wanted = {"LOAD_RATE": rate, "LOAD_SECONDS": f"{seconds:g}", "LOAD_BLOCK_MS": BLOCK_MS}
+        settings = [word for name, value in wanted.items() for word in ("-e", f"{name}={value}")]
         with out.open("wb") as written:
             self.process = subprocess.Popen(
                 [*command, "--name", self._name, *settings, "load"],
