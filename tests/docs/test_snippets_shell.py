@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 from collections.abc import Callable
@@ -19,7 +20,13 @@ SHELL = [code for page in pages() for code in codes(page, "sh")]
 TARGETS = re.findall(r"^([a-z-]+):.*?## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
 ALL_TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
-PLAIN = {"git", "cd", "curl", ".", "echo", "export"}
+WORKLOADS = {
+    found["metadata"]["name"]
+    for file in (ROOT / "k8s").rglob("*.yaml")
+    for found in yaml.safe_load_all(file.read_text())
+    if found and found["kind"] in ("Deployment", "StatefulSet", "Job")
+}
+PLAIN = {"git", "cd", "curl", ".", "echo", "export", "kind"}
 """Commands of others: not ours to check."""
 
 
@@ -62,6 +69,12 @@ def check(words: list[str]) -> None:
         check_pytest(words[1:])
     elif words[:2] == ["docker", "compose"]:
         check_compose(words[2:])
+    elif words[:2] == ["docker", "build"]:
+        assert (ROOT / words[words.index("-f") + 1]).is_file(), words
+    elif program == "kubectl":
+        check_kubectl(words[1:])
+    elif program.startswith("k8s/"):
+        assert os.access(ROOT / program, os.X_OK), words
     else:
         assert program in PLAIN, words
 
@@ -96,6 +109,18 @@ def check_compose(arguments: list[str]) -> None:
     assert {*scaled, *named} <= COMPOSE["services"].keys(), arguments
     if verb == "exec" and plain[1:2] == ["drizzle"]:
         check(rest[rest.index("drizzle") :])
+
+
+def check_kubectl(arguments: list[str]) -> None:
+    """Folders exist, what is named is in the manifests, and what runs in a pod of ours is checked too."""
+    if "-k" in arguments:
+        assert (ROOT / arguments[arguments.index("-k") + 1] / "kustomization.yaml").is_file(), arguments
+    for word in arguments:
+        kind, _, name = word.partition("/")
+        if kind in ("deploy", "statefulset", "job"):
+            assert name in WORKLOADS, arguments
+    if "--" in arguments and arguments[arguments.index("--") + 1] == "drizzle":
+        check(arguments[arguments.index("--") + 1 :])
 
 
 def check_pytest(arguments: list[str]) -> None:
@@ -133,6 +158,10 @@ def test_commands_in_the_text_exist(page: Path) -> None:
         "pytest tests/docs/test_layout.py -k no_such_test",
         "docker compose exec no-such-service drizzle status",
         "docker compose exec coordinator drizzle no-such-command",
+        "kubectl apply -k k8s/no-such-overlay",
+        "kubectl -n drizzle exec deploy/no-such-workload -- drizzle status",
+        "kubectl -n drizzle exec deploy/coordinator -- drizzle no-such-command",
+        "k8s/no-such-script",
         "docker compose up --scale no-such-service=2",
         "no-such-program",
     ],
