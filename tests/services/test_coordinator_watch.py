@@ -88,10 +88,11 @@ def test_a_fixed_group_size_is_a_band_of_one_value_with_what_is_known(looked: Lo
     looked.join("w2", busy=0.4)
     looked.run_job()
     looked.watch.refresh()
-    for name in ("target", "lower", "upper"):
+    for name in ("target", "optimum", "lower", "upper"):
         assert looked.shows(f"drizzle_tuner_{name}_batches", job=NAME) == 5
     assert looked.shows("drizzle_tuner_band_empty", job=NAME) == 0
-    assert looked.shows("drizzle_tuner_binding", job=NAME, constraint="fixed") == 1
+    for size in ("target", "lower", "upper"):
+        assert looked.shows("drizzle_tuner_binding", job=NAME, size=size, constraint="fixed") == 1
     found = {
         name: looked.shows("drizzle_tuner_input", job=NAME, input=name)
         for name in ("interval_seconds", "utilisation_ratio", "workers", "tasks", "coordination_seconds")

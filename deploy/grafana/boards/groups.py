@@ -33,6 +33,7 @@ SIZE = Row(
             "none",
             Query(f"drizzle_group_size_batches{OF_JOB}", "{{job}} launched"),
             Query(f"drizzle_tuner_target_batches{OF_JOB}", "{{job}} wanted"),
+            Query(f"drizzle_tuner_optimum_batches{OF_JOB}", "{{job}} best if nothing bound it"),
             Query(f"drizzle_tuner_lower_batches{OF_JOB}", "{{job}} least"),
             Query(f"drizzle_tuner_upper_batches{OF_JOB}", "{{job}} greatest"),
             width=12,
@@ -66,7 +67,7 @@ WHY = Row(
             "The constraint that decides the group size now is 1; one that did before is 0. `fixed`:"
             " the job states it.",
             "none",
-            Query(f"drizzle_tuner_binding{OF_JOB}", "{{job}} {{constraint}}"),
+            Query(f"drizzle_tuner_binding{OF_JOB}", "{{job}} {{size}}: {{constraint}}"),
             most=1,
         ),
         number(
@@ -99,10 +100,10 @@ WHY = Row(
             Query(inputs('=~".*_ratio"'), "{{job}} {{input}}"),
         ),
         lines(
-            "Inputs: counts and rates",
-            "Workers, tasks of a batch, failures and adaptations per second.",
+            "Inputs: counts",
+            "Workers, tasks of a batch, and whatever else is a number without unit.",
             "none",
-            Query(inputs('!~".*_(seconds|ratio)"'), "{{job}} {{input}}"),
+            Query(inputs('!~".*_(seconds|second|ratio|bytes)"'), "{{job}} {{input}}"),
             decimals=2,
         ),
     ),

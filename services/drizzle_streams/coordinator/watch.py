@@ -117,10 +117,12 @@ class Watch:
 
     def _refresh_tuner(self, job: CoordinatorJob, cost: JobCost) -> None:
         """A job that states its group size is bound by that, whatever it costs."""
-        size = status.group_size(job)
-        inputs = status.tuner_inputs(job, cost, self._role.membership.workers())
+        size = float(status.group_size(job))
         self._metrics.tuner.show(
-            job.spec.job, target=size, lower=size, upper=size, binding=FIXED, inputs=inputs
+            job.spec.job,
+            sizes=dict.fromkeys(("target", "optimum", "lower", "upper"), size),
+            binds=dict.fromkeys(("target", "lower", "upper"), FIXED),
+            inputs=status.tuner_inputs(job, cost, self._role.membership.workers()),
         )
 
     def _seen_of(self, name: JobId) -> _Seen:

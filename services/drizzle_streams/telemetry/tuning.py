@@ -19,52 +19,64 @@ class TunerMetrics:
     """Declared on the coordinator's sheet, so a job that ends takes its series with it."""
 
     def __init__(self, sheet: Sheet) -> None:
-        self._target = sheet.gauge(
-            "drizzle_tuner_target_batches", "Group size that the tuner asks for; the next group has it", "job"
-        )
-        self._lower = sheet.gauge(
-            "drizzle_tuner_lower_batches",
-            "Least group size that is feasible: stability, overhead, tail",
-            "job",
-        )
-        self._upper = sheet.gauge(
-            "drizzle_tuner_upper_batches",
-            "Greatest group size that is feasible: recovery, adaptation, memory",
-            "job",
-        )
-        self._band_empty = sheet.gauge(
+        gauge = sheet.gauge
+        self._sizes = {
+            "target": gauge(
+                "drizzle_tuner_target_batches", "Group size that the tuner is heading for", "job"
+            ),
+            "optimum": gauge(
+                "drizzle_tuner_optimum_batches", "Group size with the least loss, before any bound", "job"
+            ),
+            "lower": gauge(
+                "drizzle_tuner_lower_batches",
+                "Least group size that is feasible: stability, overhead, tail",
+                "job",
+            ),
+            "upper": gauge(
+                "drizzle_tuner_upper_batches",
+                "Greatest group size that is feasible: recovery, adaptation, memory",
+                "job",
+            ),
+        }
+        self._band_empty = gauge(
             "drizzle_tuner_band_empty", "1 while no group size is feasible: lower is above upper", "job"
         )
-        self._binding = sheet.gauge(
-            "drizzle_tuner_binding", "1 for what decides the group size now, 0 for what did before",
-            "job", "constraint",
-        )  # fmt: skip
-        self._input = sheet.gauge(
-            "drizzle_tuner_input", "What the tuner reckons with, each in the unit its name ends in",
-            "job", "input",
-        )  # fmt: skip
-        self._bound_by: dict[str, str] = {}
+        self._binding = gauge(
+            "drizzle_tuner_binding",
+            "1 for what sets the target, lower or upper group size now, 0 for what did before",
+            "job",
+            "size",
+            "constraint",
+        )
+        self._input = gauge(
+            "drizzle_tuner_input",
+            "What the tuner reckons with, each in the unit its name ends in",
+            "job",
+            "input",
+        )
+        self._bound_by: dict[str, Mapping[str, str]] = {}
 
     def show(
         self,
         job: str,
         *,
-        target: float,
-        lower: float,
-        upper: float,
-        binding: str,
+        sizes: Mapping[str, float],
+        binds: Mapping[str, str],
         inputs: Mapping[str, float],
     ) -> None:
-        """The newest decision for a job. Group sizes in batches; `binding` names a constraint."""
-        self._target.of(job).set(target)
-        self._lower.of(job).set(lower)
-        self._upper.of(job).set(upper)
-        self._band_empty.of(job).set(lower > upper)
-        before = self._bound_by.get(job)
-        if before is not None and before != binding:
-            self._binding.of(job, before).set(0)
-        self._bound_by[job] = binding
-        self._binding.of(job, binding).set(1)
+        """The newest decision for a job.
+
+        `sizes` are batches: target, optimum, lower, upper (perhaps infinite). `binds` names the
+        constraint that sets the target, the lower and the upper one.
+        """
+        for name, batches in sizes.items():
+            self._sizes[name].of(job).set(batches)
+        self._band_empty.of(job).set(sizes["lower"] > sizes["upper"])
+        for size, constraint in self._bound_by.get(job, {}).items():
+            self._binding.of(job, size, constraint).set(0)
+        for size, constraint in binds.items():
+            self._binding.of(job, size, constraint).set(1)
+        self._bound_by[job] = binds
         for name, value in inputs.items():
             self._input.of(job, name).set(value)
 
