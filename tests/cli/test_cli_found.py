@@ -78,7 +78,7 @@ def test_only_its_user_may_read_the_note(folder: Path) -> None:
     leave_note(place, "http://127.0.0.1:2", "new")
     [note] = place.iterdir()
     assert note.stat().st_mode & 0o777 == 0o600
-    assert json.loads(note.read_text()) == {"cluster": "http://127.0.0.1:2", "token": "new"}
+    assert json.loads(note.read_text()) == {"cluster": "http://127.0.0.1:2", "token": "new", "supervisor": ""}
     remove_note(place)
     remove_note(place)
     assert not list(place.iterdir())

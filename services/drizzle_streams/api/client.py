@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from drizzle_streams.api import profiles
 from drizzle_streams.api.leader import AskAnotherError, ask_leader
 from drizzle_streams.errors import BuildError, ConfigError, DrizzleError, UnreachableError, explain
 from drizzle_streams.protocol.jobfile import JOB_MEDIA_TYPE
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from http.client import HTTPConnection
 
 NOTE: Final = Path(".drizzle/cluster.json")
-"""What `drizzle up` leaves in the folder it runs in: {"cluster": address, "token": token}."""
+"""What `drizzle up` leaves in the folder it runs in: "cluster", "token" and "supervisor"."""
 TIMEOUT_S: Final = 30.0
 """For connecting and for each wait for bytes: a job may carry tables of many megabytes."""
 ANSWER_BYTES_MAX: Final = 64 * 1024
@@ -62,25 +63,45 @@ def submit(
     raise _refusal(status, body, to.cluster)
 
 
-def destination(cluster: str | None, token: str | None, tls: TlsFiles | None = None) -> Destination:
-    """Which cluster is meant: what is given, else the environment's, else what `drizzle up` started here.
+def destination(
+    cluster: str | None, token: str | None, tls: TlsFiles | None = None, profile: str | None = None
+) -> Destination:
+    """Which cluster is meant.
 
+    What is given, else the environment's, else what `drizzle up` started in this folder, else the default
+    of the profiles (`api.profiles`). A profile gives its token with its address; for an address that was
+    given without a token, that is the profile of the same address.
     Raises `ConfigError` when there is none, or none with a token.
     """
     address = cluster or _environment("DRIZZLE_CLUSTER")
+    named = profile or ("" if address else _environment("DRIZZLE_PROFILE"))
+    if named:
+        known = profiles.profile(named)
+        secret = token or known.token or _token()
+        return _usable(Destination(cluster or known.cluster, secret, tls or known.tls))
     secret = token or _token()
     note = _note()
     if not secret and note is not None and address in ("", note.cluster):
         return note if tls is None else replace(note, tls=tls)
+    known = None
+    if not (address and secret):
+        known = profiles.profile_of(address) if address else profiles.default_profile()
+    if known is not None:
+        return _usable(Destination(known.cluster, secret or known.token, tls or known.tls))
+    return _usable(Destination(address, secret, tls or _tls_files()))
+
+
+def _usable(found: Destination) -> Destination:
+    """It again; raises `ConfigError` if something of it is missing or cannot be."""
+    address, secret = found.cluster, found.token
     if not address or not secret:
-        found = (
-            "no token for " + address if address else "no DRIZZLE_CLUSTER and none that runs in this folder"
-        )
         raise ConfigError(
             explain(
                 "cluster",
                 wanted="an address and a token, or a cluster that `drizzle up` started in this folder",
-                found=found,
+                found="no token for " + address
+                if address
+                else "no DRIZZLE_CLUSTER and none that runs in this folder",
                 remedy="Run `drizzle up` in this folder, or set DRIZZLE_CLUSTER and DRIZZLE_TOKEN.",
             )
         )
@@ -90,7 +111,13 @@ def destination(cluster: str | None, token: str | None, tls: TlsFiles | None = N
         raise ConfigError(
             explain("the cluster's token", wanted=wanted, found="something else", remedy=remedy)
         )
-    return Destination(address, secret, tls or _tls_files())
+    return found
+
+
+def supervisor(to: Destination) -> str | None:
+    """Where the `drizzle up` of this folder answers, if that is the one that keeps this cluster."""
+    note = _note_fields()
+    return (note.get("supervisor") or None) if note.get("cluster") == to.cluster else None
 
 
 def known_token() -> str:
@@ -206,12 +233,20 @@ def _words(body: bytes) -> str | dict[str, str]:
 
 def _note() -> Destination | None:
     """The cluster that `drizzle up` started in this folder, if it runs."""
+    note = _note_fields()
+    return Destination(note["cluster"], note["token"]) if note else None
+
+
+def _note_fields() -> dict[str, str]:
+    """What the note says; empty where there is none."""
     try:
         note = json.loads(NOTE.read_text(encoding="utf-8"))
-        return Destination(str(note["cluster"]), str(note["token"]))
+        return {name: str(note[name]) for name in ("cluster", "token")} | {
+            "supervisor": str(note.get("supervisor", ""))
+        }
     except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         remedy = "Remove it, and start the cluster again."
         raise ConfigError(
             explain(str(NOTE), wanted="the note of `drizzle up`", found=repr(error), remedy=remedy)

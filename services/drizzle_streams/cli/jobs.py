@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 import argparse
-import json
+from typing import Any
 
-from drizzle_streams.cli.client import add_cluster, get, print_table
+from drizzle_streams.cli.client import add_cluster, add_json, get, print_json, print_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The cluster, the format."""
     add_cluster(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.epilog = "example:\n  drizzle jobs --json"
+    add_json(parser)
+    parser.epilog = "examples:\n  drizzle jobs\n  drizzle --cluster http://10.0.0.7:7070 jobs --json"
 
 
 def run(arguments: argparse.Namespace) -> int:
     """List them."""
     answer = get(arguments, "/jobs")
     if arguments.json:
-        print(json.dumps(answer, indent=2))
+        print_json(answer)
         return 0
-    rows = [
-        (
-            job["job"],
-            job["phase"],
-            job["batches_done"],
-            f"{job['frontier_lag']['batches']} batches",
-            job["scheduling"],
-            (job["waits_for"] or job["detail"].splitlines()[0] if job["waits_for"] or job["detail"] else ""),
-        )
-        for job in answer["jobs"]
-    ]
+    rows = [_row(job) for job in answer["jobs"]]
     print_table("jobs", ("job", "phase", "batches", "lag", "scheduling", ""), rows)
     return 0
+
+
+def _row(job: dict[str, Any]) -> tuple[object, ...]:
+    lag = f"{job['frontier_lag']['batches']} batches"
+    return job["job"], job["phase"], job["batches_done"], lag, job["scheduling"], says(job)
+
+
+def says(job: dict[str, Any]) -> str:
+    """What a job waits for, or why it ended, in one line."""
+    return job["waits_for"] or next(iter(job["detail"].splitlines()), "")

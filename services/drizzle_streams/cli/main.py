@@ -13,7 +13,10 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from drizzle_streams.errors import DrizzleError
+from drizzle_streams.errors import ConfigError, DrizzleError, explain
+
+GLOBAL = ("--cluster", "--profile")
+"""Options that may stand before the command as well as after it."""
 
 COMMANDS = {
     "demo": "run the Yahoo Streaming Benchmark on a real local cluster and check every count",
@@ -23,6 +26,9 @@ COMMANDS = {
     "jobs": "list the jobs of a cluster",
     "stop": "stop a job after what is launched",
     "status": "show members, jobs and their latencies",
+    "workers": "list the workers of a cluster and what they hold",
+    "story": "tell what happened in a cluster, and why",
+    "scale": "change the number of workers",
     "token": "make a token that opens less than the cluster's secret",
     "coordinator": "run a coordinator service",
     "worker": "run a worker service",
@@ -35,6 +41,7 @@ examples:
   drizzle up                        a cluster on this machine
   drizzle submit job.py             run the jobs that job.py defines
   drizzle status                    what is going on
+  drizzle --cluster URL status      … on a cluster elsewhere
 
 `drizzle COMMAND --help` says more about a command."""
 
@@ -51,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return EXIT_CONFIG
     try:
+        _refuse_stray(parsed)
         return parsed.run(parsed)
     except DrizzleError as error:
         sys.stderr.write(f"drizzle: {error}\n")
@@ -62,6 +70,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
+def _refuse_stray(parsed: argparse.Namespace) -> None:
+    """A cluster that is named to a command which talks to none was named by mistake."""
+    for option in GLOBAL:
+        if getattr(parsed, option.strip("-")) is not None and not parsed.asks_cluster:
+            found, remedy = f"`drizzle {parsed.command}`, which talks to none", "Leave it out."
+            raise ConfigError(
+                explain(option, wanted="a command that talks to a cluster", found=found, remedy=remedy)
+            )
+
+
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="drizzle",
@@ -70,8 +88,10 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"drizzle {version('drizzle-streams')}")
+    parser.add_argument("--cluster", metavar="URL", help="the cluster, for commands that talk to one")
+    parser.add_argument("--profile", metavar="NAME", help="the cluster, by its name in your configuration")
     commands = parser.add_subparsers(metavar="COMMAND", title="commands")
-    chosen = next((word for word in argv if not word.startswith("-")), None)
+    chosen = _chosen(argv)
     for name, says in COMMANDS.items():
         command = commands.add_parser(
             name, help=says, formatter_class=argparse.RawDescriptionHelpFormatter, description=says
@@ -79,8 +99,20 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         if name == chosen:
             module = importlib.import_module(f"drizzle_streams.cli.{_module(name)}")
             module.add_arguments(command)
-            command.set_defaults(run=module.run, command=name)
+            asks = command.get_default("asks_cluster") or False
+            command.set_defaults(run=module.run, command=name, asks_cluster=asks)
     return parser
+
+
+def _chosen(argv: Sequence[str]) -> str | None:
+    """The command: the first word that is neither an option nor the value of a global one."""
+    words = iter(argv)
+    for word in words:
+        if word in GLOBAL:
+            next(words, None)
+        elif not word.startswith("-"):
+            return word
+    return None
 
 
 def _module(command: str) -> str:

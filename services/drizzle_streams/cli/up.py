@@ -11,7 +11,7 @@ from drizzle_streams.config import COORDINATOR_PORT
 
 _EPILOG = """\
 State (logs of records, Redis, the secret) is kept in --dir, so the next `drizzle up` goes on where
-this one ended. `drizzle submit`, `jobs`, `stop` and `status` find the cluster from the same folder.
+this one ended. `drizzle submit`, `jobs`, `stop`, `status`, `scale` find the cluster from the same folder.
 
 examples:
   drizzle up
@@ -47,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def _up(arguments: argparse.Namespace) -> None:
     from drizzle_streams.local.cluster import LocalCluster, LocalSettings
+    from drizzle_streams.local.control import SupervisorDoor
     from drizzle_streams.local.found import STATE_DIRECTORY, leave_note, remove_note
 
     settings = LocalSettings(
@@ -62,8 +63,8 @@ async def _up(arguments: argparse.Namespace) -> None:
         f"starting {settings.sources} sources, {settings.workers} workers, {coordinators} and Redis …",
         flush=True,
     )
-    async with LocalCluster(settings) as cluster:
-        leave_note(note, cluster.address, cluster.token)
+    async with LocalCluster(settings) as cluster, SupervisorDoor(cluster) as door:
+        leave_note(note, cluster.address, cluster.token, door.address)
         try:
             _say(cluster.address, cluster.source_addresses, settings.directory)
             await cluster.failed()
@@ -81,7 +82,8 @@ Drizzle is up. State and logs are in {directory}; Ctrl-C stops it.
   sources      {", ".join(sources)}
 
 Submit a job:     drizzle submit job.py
-Look at it:       drizzle status
+Look at it:       drizzle status --watch
+More workers:     drizzle scale --workers 4
 Post records:     curl -X POST {sources[0] if sources else "URL"}/streams/events/records \\
                     -H "Authorization: Bearer $(drizzle token --kind ingest)" \\
                     -H "Content-Type: application/x-ndjson" --data-binary @events.ndjson

@@ -15,7 +15,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -39,6 +39,8 @@ TELL_ATTEMPTS_MAX = 20
 TELL_REST_S = 0.1
 EXIT_CONFIG = 2
 STANDBY = "--standby"
+DRAIN_GRACE_S = 30.0
+"""What a worker that is scaled away gets to hand over what it holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class LocalCluster:
         self.redis = EmbeddedRedis(settings.directory / "redis")
         self._failure: asyncio.Future[BaseException] | None = None
         self._state = StateDirectory(settings.directory)
-        self._watchers: list[asyncio.Task[None]] = []
+        self._watchers: dict[str, asyncio.Task[None]] = {}
         self._stopping = False
 
     # --- life -----------------------------------------------------------------------------
@@ -94,17 +96,16 @@ class LocalCluster:
         for service in self.services.values():
             await service.start()  # all at once: members say hello again until the coordinator hears
         await together(*(self._until_ready(service) for service in self.services.values()))
-        self._watchers = [asyncio.create_task(self._watch(s), name=s.name) for s in self.services.values()]
-        self._watchers.append(asyncio.create_task(self._watch_redis(), name="redis"))
-        for watcher in self._watchers:
-            watcher.add_done_callback(self._watcher_ended)
+        for service in self.services.values():
+            self._watch_over(service.name, self._watch(service))
+        self._watch_over("redis", self._watch_redis())
 
     async def stop(self) -> None:
         """Workers and sources, then the coordinator, then Redis."""
         self._stopping = True
-        for watcher in self._watchers:
+        for watcher in self._watchers.values():
             watcher.cancel()
-        await asyncio.gather(*self._watchers, return_exceptions=True)
+        await asyncio.gather(*self._watchers.values(), return_exceptions=True)
         members = [s for s in self.services.values() if s.role != "coordinator"]
         await asyncio.gather(*(service.stop() for service in members))
         # All at once: none of them is to take over from another.
@@ -159,6 +160,33 @@ class LocalCluster:
         return await asyncio.to_thread(
             ask, self.address, path, self.token, method=method, kind=TokenKind.CLUSTER
         )
+
+    # --- more and fewer -------------------------------------------------------------------
+
+    async def scale(self, workers: int) -> None:
+        """Start workers, or have the newest ones drain and end, until there are so many."""
+        names = [f"worker-{number}" for number in range(1, workers + 1)]
+        leaving = [worker for worker in self.of_role("worker") if worker.name not in names]
+        await asyncio.gather(*(self._drain(worker) for worker in leaving))
+        joining = [name for name in names if name not in self.services]
+        ports = self._state.ports(joining, {})
+        for name in joining:
+            self._add(name, "worker", ports[name], ("--coordinator", self.address))
+        await asyncio.gather(*(self._join(self.services[name]) for name in joining))
+
+    async def _join(self, worker: ServiceProcess) -> None:
+        worker.environment = {**worker.environment, "DRIZZLE_REDIS_URL": self.redis.url}
+        await worker.start()
+        self._watch_over(worker.name, self._watch(worker))
+        await self._until_ready(worker)
+
+    async def _drain(self, worker: ServiceProcess) -> None:
+        watcher = self._watchers.pop(worker.name)
+        watcher.cancel()
+        await asyncio.wait({watcher})
+        await worker.stop(DRAIN_GRACE_S)
+        del self.services[worker.name]
+        await self._tell_exited(worker)
 
     # --- making ---------------------------------------------------------------------------
 
@@ -221,6 +249,10 @@ class LocalCluster:
             await asyncio.sleep(READY_POLL_S)
 
     # --- watching -------------------------------------------------------------------------
+
+    def _watch_over(self, name: str, watch: Coroutine[None, None, None]) -> None:
+        watcher = self._watchers[name] = asyncio.create_task(watch, name=name)
+        watcher.add_done_callback(self._watcher_ended)
 
     async def _watch(self, service: ServiceProcess) -> None:
         quick = 0

@@ -14,14 +14,17 @@ from drizzle_streams.api.client import NOTE
 STATE_DIRECTORY = NOTE.parent
 
 
-def leave_note(directory: Path, address: str, token: str) -> None:
-    """Say where the cluster answers, in place of an earlier note. `directory` is made if need be."""
+def leave_note(directory: Path, address: str, token: str, supervisor: str = "") -> None:
+    """Say where the cluster answers, in place of an earlier note. `directory` is made if need be.
+
+    `supervisor`: where the process that keeps it answers (`local.control`).
+    """
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / NOTE.name
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as note:
-        json.dump({"cluster": address, "token": token}, note)
+        json.dump({"cluster": address, "token": token, "supervisor": supervisor}, note)
 
 
 def remove_note(directory: Path) -> None:
