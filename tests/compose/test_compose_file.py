@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from drizzle_streams.runtime import lifecycle
 from tests.compose.compose_stack import ROOT
 
 TEXT = (ROOT / "compose.yaml").read_text()
@@ -50,3 +51,11 @@ def test_whatever_stays_has_a_health_check() -> None:
     for name, service in COMPOSE["services"].items():
         if service["restart"] != "no":
             assert service.get("healthcheck") or service["image"] in in_image, name
+
+
+def test_services_get_more_time_to_end_than_they_take_at_most() -> None:
+    """Else Docker would kill one that is still handing over."""
+    for name, service in COMPOSE["services"].items():
+        if service["image"].startswith("drizzle-streams") and service["restart"] != "no":
+            grace_s = float(service["stop_grace_period"].removesuffix("s"))
+            assert grace_s > lifecycle.GRACE_S + lifecycle.CANCELLED_GRACE_S, name
