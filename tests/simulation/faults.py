@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from drizzle_streams.core.events import LeaveRequested, NodeExited
 from drizzle_streams.model.ids import COORDINATOR
 from tests.simulation.world import Life, Weather, World
 
@@ -43,6 +44,7 @@ class Nemesis:
             self._slow,
             self._join,
             self._exit_worker,
+            self._drain,
         ]
         world.random.choice(blows)()
         world.at(world.now + world.uniform(0.05, 1.2), self._strike)
@@ -63,8 +65,6 @@ class Nemesis:
 
     def _exit_worker(self) -> None:
         """A crash that a supervisor sees, as in a local cluster."""
-        from drizzle_streams.core.events import NodeExited
-
         victim = self._victim("worker")
         if victim is not None:
             self._tell(f"exit {victim.id}")
@@ -75,6 +75,14 @@ class Nemesis:
     def _join(self) -> None:
         if len(self.world.of_kind("worker")) < WORKERS_MAX:
             self._tell(f"join {self.world.start_worker().id}")
+
+    def _drain(self) -> None:
+        """A worker is asked to stop; another comes."""
+        victim = self._victim("worker")
+        if victim is not None:
+            self._tell(f"drain {victim.id}")
+            victim.post(LeaveRequested())
+            self.world.at(self.world.now + self.world.uniform(0.05, 1.5), self._join)
 
     def _pause_worker(self) -> None:
         self._pause(self._victim("worker"), self.world.uniform(0.1, 3.0))
@@ -145,5 +153,5 @@ def heal(world: World) -> None:
     for name in world.disks:
         if not world.lives[name].alive:
             world.start_source(name)
-    while len(world.of_kind("worker")) < 2:
+    while sum(not life.machine.role.leaving for life in world.of_kind("worker")) < 2:
         world.start_worker()

@@ -6,13 +6,13 @@ unless the node's life ends first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
 from drizzle_streams.model.bounds import Bounds
-from drizzle_streams.model.ids import BatchId, NodeId, Offset
+from drizzle_streams.model.ids import BatchId, CohortId, NodeId, Offset
 from drizzle_streams.model.snapshot import SnapshotPart, SnapshotRef
 from drizzle_streams.model.task import TaskError
 from drizzle_streams.protocol import messages as msg
@@ -32,6 +32,7 @@ class SimCohort:
 
     version: int
     state: dict[int, Sums]
+    stage: int
     rows: dict[int, dict[int, Sums]] = field(default_factory=dict)
     chain: tuple[SnapshotPart, ...] = ()
 
@@ -42,16 +43,21 @@ class SimWorker:
     def __init__(self, world: World, life: Life) -> None:
         self.world, self.life = world, life
         self.cohorts: dict[int, SimCohort] = {}
+        self.parted: dict[tuple[int, int], tuple[int, Sums]] = {}
+        self.departed = ""
         self.fragments: dict[act.Fragment, Block] = {}
         self.blocks: dict[tuple[int, int], Block] = {}
         self.spec = None
+        self.forgotten = 0
 
     def perform(self, action: act.Start) -> None:
         name = "_" + type(action).__name__
         getattr(self, name)(action)
 
     def _later(self, seconds: float, make) -> None:
-        self.life.later(seconds, make)
+        """Work for a run: what of it ends after the run was forgotten is told nobody."""
+        begun = self.forgotten
+        self.life.later(seconds, lambda: make() if begun == self.forgotten else None)
 
     # --- tells ----------------------------------------------------------------------------
 
@@ -61,6 +67,8 @@ class SimWorker:
     def _KeepPartitions(self, action: act.KeepPartitions) -> None:  # noqa: N802
         cohort = self.cohorts.get(action.cohort)
         if cohort is not None:
+            for partition in cohort.state.keys() - set(action.partitions):
+                self.parted[(cohort.stage, partition)] = (cohort.version, cohort.state[partition])
             cohort.state = {p: s for p, s in cohort.state.items() if p in action.partitions}
             cohort.chain = ()
 
@@ -82,12 +90,18 @@ class SimWorker:
     def _DropBlocks(self, action: act.DropBlocks) -> None:  # noqa: N802
         for key in [k for k in self.blocks if k[1] <= action.through]:
             del self.blocks[key]
+        self.parted = {key: kept for key, kept in self.parted.items() if kept[0] >= action.through}
 
     def _ForgetJob(self, action: act.ForgetJob) -> None:  # noqa: N802
-        self.cohorts, self.fragments, self.blocks = {}, {}, {}
+        self.cohorts, self.fragments, self.blocks, self.parted = {}, {}, {}, {}
+        self.forgotten += 1
 
     def _Rejoin(self, action: act.Rejoin) -> None:  # noqa: N802
         self.world.rejoin(self.life)
+
+    def _Depart(self, action: act.Depart) -> None:  # noqa: N802
+        self.departed = action.reason
+        self.world.crash(self.life)
 
     # --- work -----------------------------------------------------------------------------
 
@@ -98,6 +112,11 @@ class SimWorker:
     def _OpenCohort(self, action: act.OpenCohort) -> None:  # noqa: N802
         def open_() -> ev.Event:
             state: dict[int, Sums] = {p: {} for p in action.partitions}
+            handed = self._from_formers(action)
+            if handed.keys() == state.keys():
+                self.world.handed_over += len(handed)
+                self.cohorts[action.cohort] = SimCohort(int(action.batch), handed, int(action.stage))
+                return ev.CohortOpened(action.job, action.stage, action.cohort)
             for ref in action.snapshots:
                 if ref.batch != action.batch:
                     raise BrokenPromiseError(f"cohort at {action.batch} restored from {ref.batch}")
@@ -107,21 +126,48 @@ class SimWorker:
                         error = TaskError("Lost", part.key, "", action.stage, action.batch, ())
                         return ev.CohortFailed(action.job, action.stage, action.cohort, error)
                     state |= {p: dict(s) for p, s in stored.items() if p in state}  # type: ignore[attr-defined]
-            self.cohorts[action.cohort] = SimCohort(action.batch, state)
+            self.cohorts[action.cohort] = SimCohort(int(action.batch), state | handed, int(action.stage))
             return ev.CohortOpened(action.job, action.stage, action.cohort)
 
         self._later(self.world.uniform(0.001, 0.05), open_)
 
+    def _from_formers(self, action: act.OpenCohort) -> dict[int, Sums]:
+        """State as former owners still have it; a question that is lost is answered by the snapshots."""
+        found: dict[int, Sums] = {}
+        for former in action.formers:
+            other = self.world.reach(self.life.id, former.worker)
+            if other is not None and self.world.chance(0.9):
+                wanted = set(former.partitions) & set(action.partitions)
+                found |= other.performer.state_at(int(action.stage), wanted, int(action.batch))
+        return found
+
+    def state_at(self, stage: int, partitions: set[int], batch: int) -> dict[int, Sums]:
+        """What of the wanted partitions' state at that batch is here: held still, or kept aside."""
+        held = {
+            (stage, p): (c.version, s)
+            for c in self.cohorts.values()
+            if c.stage == stage
+            for p, s in c.state.items()
+        }
+        kept = self.parted | held
+        found = {p: kept[(stage, p)] for p in partitions if (stage, p) in kept}
+        return {p: dict(sums) for p, (version, sums) in found.items() if version == batch}
+
     def _RunTask(self, action: act.RunTask) -> None:  # noqa: N802
+        """Its end is told in any case, under no cohort's number for a forgotten run: the slot is free."""
+        begun = self.forgotten
+
         def run() -> ev.Event:
             key = action.key
+            if begun != self.forgotten:
+                return ev.TaskFinished(replace(key, cohort=CohortId(0)))
             if key.stage == 0:
                 self._map(action)
             else:
                 self._reduce(action)
             return ev.TaskFinished(key)
 
-        self._later(self.world.task_seconds(self.life), run)
+        self.life.later(self.world.task_seconds(self.life), run)
 
     def _map(self, action: act.RunTask) -> None:
         held = self.blocks.setdefault((0, action.key.batch), {})

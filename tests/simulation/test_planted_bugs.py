@@ -167,7 +167,7 @@ def test_commit_before_all_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
     from drizzle_streams.core.progress import Progress
 
     monkeypatch.setattr(Progress, "held_by_all", property(lambda self: BatchId(1 << 40)))
-    for seed in (12, 31, 48, 58, 79, 89, 120, 121, 122, 123, 124, 125):
+    for seed in (55, 67, *range(20)):
         try:
             run_seed(seed)
         except BrokenPromiseError:

@@ -63,12 +63,14 @@ class Life:
     def post(self, event: ev.Event) -> None:
         self.act(lambda: self.carry_out(self.machine.handle(event, self.world.now)))
 
-    def later(self, seconds: float, make: Callable[[], ev.Event]) -> None:
-        """Work that ends in one event, unless this life ends first."""
+    def later(self, seconds: float, make: Callable[[], ev.Event | None]) -> None:
+        """Work that ends in one event, unless this life ends first, or in None if nobody wants to know."""
         self.world.at(self.world.now + seconds, lambda: self.act(lambda: self._end(make)))
 
-    def _end(self, make: Callable[[], ev.Event]) -> None:
-        self.carry_out(self.machine.handle(make(), self.world.now))
+    def _end(self, make: Callable[[], ev.Event | None]) -> None:
+        event = make()
+        if event is not None:
+            self.carry_out(self.machine.handle(event, self.world.now))
 
     def act(self, what: Callable[[], None]) -> None:
         if not self.alive:
@@ -131,6 +133,7 @@ class World:
         self.history = SimHistory(self.disks)
         self.sink = SimSink(self.history)
         self.asked = 0
+        self.handed_over = 0
         self.slow: dict[str, float] = {}
         self.records_sent = 0
         self.producing = True

@@ -34,10 +34,12 @@ class Cluster:
 
     directory: Path
     closing: AsyncExitStack
+    group_size: int = BATCHES_PER_CHECKPOINT
     snapshots: MemorySnapshotStore = field(default_factory=MemorySnapshotStore)
     results: MemoryResults = field(default_factory=MemoryResults)
     sources: list[SourceService] = field(default_factory=list)
     workers: dict[WorkerService, asyncio.Task[None]] = field(default_factory=dict)
+    stops: dict[WorkerService, asyncio.Event] = field(default_factory=dict)
     posted: list[Row] = field(default_factory=list)
     coordinator: CoordinatorService | None = None
 
@@ -73,7 +75,8 @@ class Cluster:
             token=TOKEN, name=f"worker-{len(self.workers)}", coordinator=self.address
         )
         service = WorkerService(settings, snapshots=self.snapshots, link=Letters())
-        self.workers[service] = asyncio.create_task(service.run(asyncio.Event()))
+        stop = self.stops[service] = asyncio.Event()
+        self.workers[service] = asyncio.create_task(service.run(stop))
         self.closing.push_async_callback(self.kill, service)
         await until(
             lambda: service.life is not None and service.life.watching.not_ready() is None, "it is welcomed"
@@ -106,7 +109,7 @@ class Cluster:
         job = sums.to(memory(self.results)).job(
             "counts",
             batch_interval="20ms",
-            group_size=BATCHES_PER_CHECKPOINT,
+            group_size=self.group_size,
             checkpoint_interval=f"{20 * BATCHES_PER_CHECKPOINT}ms",
             partitions=4,
             scheduling=scheduling,

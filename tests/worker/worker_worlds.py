@@ -39,7 +39,7 @@ from drizzle_streams.model.placement import Placement, StreamLayout
 from drizzle_streams.model.snapshot import SnapshotRef
 from drizzle_streams.model.task import TaskKey
 from drizzle_streams.protocol.jobfile import JobFile, pack_job
-from drizzle_streams.protocol.messages import BlocksReady, Offer
+from drizzle_streams.protocol.messages import BlocksReady, Former, Offer
 from drizzle_streams.runtime.clock import ClusterClock
 from drizzle_streams.stores.memory import MemorySnapshotStore
 from drizzle_streams.stores.redis_link import Command
@@ -49,6 +49,7 @@ from drizzle_streams.transport.entries import Entry, EntryFormat, encode_entries
 from drizzle_streams.transport.tasks import OwnedTasks
 from drizzle_streams.worker.bench import Bench
 from drizzle_streams.worker.deadletters import DeadLetters
+from drizzle_streams.worker.handing import STATES_PATH, Handing
 from drizzle_streams.worker.performer import WorkerPerformer
 from drizzle_streams.worker.programs import program_path
 from drizzle_streams.worker.serving import BLOCKS_PATH, Serving
@@ -187,6 +188,7 @@ class Hand:
         self.events = Events()
         self.failures: list[BaseException] = []
         self.rejoins: list[str] = []
+        self.departures: list[str] = []
         self.letters = Letters()
         self.registry = CollectorRegistry()
         self.transport = transport
@@ -204,10 +206,12 @@ class Hand:
             redis_url="redis://127.0.0.1:1",
             held_bytes_max=held_bytes_max,
             rejoin=self.rejoins.append,
+            depart=self.departures.append,
         )
         self.bench.post = self.events.seen.append
         self.performer = WorkerPerformer(self.bench)
         transport.serve(BLOCKS_PATH, Serving(self.bench, self.performer.jobs).fetch)
+        transport.serve(STATES_PATH, Handing(self.bench, self.performer.jobs).fetch)
 
     @property
     def id(self) -> WorkerId:
@@ -241,8 +245,10 @@ class Hand:
         batch: int = -1,
         snapshots: tuple[SnapshotRef, ...] = (),
         cohort: CohortId = COHORT,
+        formers: tuple[Former, ...] = (),
     ) -> None:
-        self.performer.perform(act.OpenCohort(JOB, REDUCE, cohort, held, BatchId(batch), snapshots))
+        opened = act.OpenCohort(JOB, REDUCE, cohort, held, BatchId(batch), snapshots, formers)
+        self.performer.perform(opened)
         await self.events.next(ev.CohortOpened)
 
     async def map(

@@ -67,6 +67,8 @@ def detail(job: CoordinatorJob, cost: JobCost, now: float) -> Values:
         "group_size": group_size(job),
         "group": None if job.group is None else asdict(job.group),
         "groups_launched": job.groups_launched,
+        "groups_cut": job.groups_cut,
+        "boundary": _boundary(job, now),
         "overhead": cost.overhead,
         "launch_messages": cost.messages,
         "launch_bytes": cost.bytes,
@@ -163,6 +165,7 @@ def _member(member: Member, now: float) -> Values:
         "address": member.address,
         "busy": round(member.busy, 4),
         "suspected": member.suspected,
+        "draining": member.leaving,
         "lease_left_ms": round(max(0.0, member.expires - now) * 1000.0),
     }
 
@@ -185,6 +188,15 @@ def _stages(job: CoordinatorJob) -> list[tuple[Any, Sequence[int]]]:
 def _sealed(job: CoordinatorJob, source: Any) -> Values | None:
     report = job.sealed.get(source)
     return None if report is None else {"batch": report.batch, "backlog": report.backlog}
+
+
+def _boundary(job: CoordinatorJob, now: float) -> Values | None:
+    """A planned move on its way: why, and the batch at which owners change."""
+    boundary = job.boundary
+    if boundary is None:
+        return None
+    since_ms = round((now - boundary.since) * 1000.0, 3)
+    return {"reason": boundary.reason, "batch": boundary.batch, "since_ms": since_ms}
 
 
 def _recovering(job: CoordinatorJob, now: float) -> Values | None:

@@ -29,6 +29,8 @@ class _Seen:
     messages: int = 0
     bytes: int = 0
     recovered_at: float = 0.0
+    group: int = -1
+    cut: int = 0
 
 
 class Watch:
@@ -54,7 +56,10 @@ class Watch:
         if job is None or job.phase not in ACTIVE:
             return
         if isinstance(change.record, GroupRecord):
-            self._metrics.groups_launched.of(job.spec.job).inc()
+            seen = self._seen_of(job.spec.job)
+            if change.record.group != seen.group:  # else it is the newest group again, cut
+                self._metrics.groups_launched.of(job.spec.job).inc()
+            seen.group = change.record.group
         elif isinstance(change.record, CheckpointRecord):
             self._checkpointed(job, change.record)
 
@@ -79,7 +84,9 @@ class Watch:
         members = role.membership.workers()
         suspected = sum(member.suspected for member in members)
         metrics.workers.of("suspected").set(suspected)
-        metrics.workers.of("alive").set(len(members) - suspected)
+        draining = sum(member.leaving and not member.suspected for member in members)
+        metrics.workers.of("draining").set(draining)
+        metrics.workers.of("alive").set(len(members) - suspected - draining)
         workers = frozenset(member.node for member in members)
         lost = role.lost_workers - self._lost
         metrics.workers_joined.inc(len(workers - self._workers))
@@ -102,11 +109,12 @@ class Watch:
         metrics.overhead_ratio.of(name).set(cost.overhead)
         metrics.launch_messages.of(name).inc(max(0, cost.messages - seen.messages))
         metrics.launch_bytes.of(name).inc(max(0, cost.bytes - seen.bytes))
-        seen.messages, seen.bytes = cost.messages, cost.bytes
+        metrics.groups_cut.of(name).inc(job.groups_cut - seen.cut)
+        seen.messages, seen.bytes, seen.cut = cost.messages, cost.bytes, job.groups_cut
         metrics.checkpoint_age_seconds.of(name).set(max(0.0, now - (job.committed_at or seen.since)))
         metrics.checkpoint_interval_seconds.of(name).set(job.snapshot_every * interval_s)
         metrics.recovering.of(name).set(job.recovery is not None)
-        for counted in (metrics.groups_cut, metrics.speculations, metrics.batches_replayed):
+        for counted in (metrics.speculations, metrics.batches_replayed):
             counted.of(name)  # from 0 on, or the first count would be no increase to who watches
         self._refresh_tuner(job, cost)
         for ended in job.recoveries:

@@ -25,6 +25,7 @@ from drizzle_streams.model.ids import (
 from drizzle_streams.model.job import JobSpec
 from drizzle_streams.model.snapshot import SnapshotRef
 from drizzle_streams.model.task import TaskKey
+from drizzle_streams.protocol.messages import Former
 
 INPUT = StageId(-1)
 """The upstream "stage" of a stage that reads a stream."""
@@ -77,7 +78,10 @@ class LoadProgram:
 
 @dataclass(frozen=True, slots=True)
 class OpenCohort:
-    """Make state for partitions, restored from snapshots. Ends in CohortOpened or CohortFailed."""
+    """Make state for partitions at `batch`: from former owners that have it, else from snapshots.
+
+    Ends in CohortOpened or CohortFailed.
+    """
 
     job: JobId
     stage: StageId
@@ -85,11 +89,15 @@ class OpenCohort:
     partitions: tuple[PartitionId, ...]
     batch: BatchId
     snapshots: tuple[SnapshotRef, ...]
+    formers: tuple[Former, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class KeepPartitions:
-    """Tell: the cohort keeps only these partitions (none: it is closed)."""
+    """Tell: the cohort keeps only these partitions (none: it is closed).
+
+    The state of the others is kept aside until a checkpoint lies behind it: their new owner may ask.
+    """
 
     job: JobId
     stage: StageId
@@ -194,6 +202,13 @@ class Rejoin:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Depart:
+    """Tell: nothing here is needed any more, or nobody could take it over; end, without a next life."""
+
+    reason: str
+
+
 # --- source -------------------------------------------------------------------------------
 
 
@@ -294,6 +309,7 @@ Start = (
     | DropBlocks
     | ForgetJob
     | Rejoin
+    | Depart
     | SealBatch
     | OpenStream
     | TrimInput

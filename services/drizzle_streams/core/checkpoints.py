@@ -54,11 +54,16 @@ class Checkpoints:
         while len(self.pending) > PENDING_CHECKPOINTS_MAX:
             del self.pending[min(self.pending)]
 
-    def complete(self, through: BatchId, every: int) -> Checkpoint | None:
-        """The newest batch up to `through` that can be committed now, if it is news."""
+    def complete(self, through: BatchId, every: int, boundary: BatchId | None = None) -> Checkpoint | None:
+        """The newest batch up to `through` that can be committed now, if it is news.
+
+        `boundary`: a batch at which state is stored beside the regular ones, or None.
+        """
         stateful = [stage for stage in self.spec.stages if stage.stateful]
         if not stateful:
             last = BatchId((through + 1) // every * every - 1)
+            if boundary is not None and boundary <= through:
+                last = max(last, boundary)
             return Checkpoint(last) if last > self.committed.batch else None
         wanted = sum(stage.partitions for stage in stateful)
         for batch in sorted(self.pending, reverse=True):

@@ -10,12 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from drizzle_streams.core.arrivals import mask_of
-from drizzle_streams.model.ids import BatchId, CohortId, PartitionId, StageId
+from drizzle_streams.model.ids import NO_BATCH, BatchId, CohortId, PartitionId, StageId
 
 
 @dataclass(slots=True)
 class Cohort:
-    """`computed` is the version it stands at, `done` the last batch whose output is durable."""
+    """`computed` is the version it stands at, `done` the last batch whose output is durable.
+
+    `stored` is the last batch at which its state was to be stored.
+    """
 
     cohort: CohortId
     stage: StageId
@@ -27,6 +30,7 @@ class Cohort:
     waiting_since: float
     running: bool = False
     writing: bool = False
+    stored: BatchId = NO_BATCH
     mask: int = 0
     sealed_at_ms: dict[BatchId, float] = field(default_factory=dict[BatchId, float])
 

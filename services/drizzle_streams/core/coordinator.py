@@ -89,8 +89,13 @@ class Coordinator:
         return None
 
     def next_deadline(self) -> float | None:
-        """The first lease that ends, or the end of waiting for returning workers."""
+        """The first lease that ends, the end of waiting for returning workers or for a boundary."""
         times = [job.awaiting_until for job in self.jobs.values() if job.awaiting_until is not None]
+        times += [
+            job.boundary.deadline
+            for job in self.jobs.values()
+            if job.boundary is not None and not job.wants_plan and job.phase is JobPhase.RUNNING
+        ]
         lease = self.membership.next_deadline()
         if lease is not None:
             times.append(lease)
@@ -177,7 +182,12 @@ class Coordinator:
 
     def _worker_joined(self, hello: msg.WorkerHello, now: float, out: Effects) -> None:
         node = NodeId(hello.worker)
-        news = self.membership.join(node, hello.address, is_worker=True, size=hello.slots, now=now)
+        known = self.membership.members.get(node)
+        if hello.leaving and (known is None or not known.leaving):
+            self.story.tell(now, "WorkerLeaving", f"{node} was asked to stop")
+        news = self.membership.join(
+            node, hello.address, is_worker=True, size=hello.slots, now=now, leaving=hello.leaving
+        )
         self._greet(node, hello.address, now, out, news=news)
         for holding in hello.jobs:
             job = self.jobs.get(holding.job)
@@ -259,6 +269,10 @@ class Coordinator:
         member = self.membership.members.get(node)
         if member is None or not self.membership.lose(node):
             return
+        if member.dismissed and not any(job.owns(WorkerId(node)) for job in self.jobs.values()):
+            self.story.tell(now, "WorkerLeft", f"{node}: {why}")
+            out.forget(node)
+            return
         kind = "WorkerLost" if member.is_worker else "SourceLost"
         self.story.tell(now, kind, f"{node}: {why}")
         if member.is_worker:
@@ -284,21 +298,23 @@ class Coordinator:
 
     def _settle(self, now: float, out: Effects) -> None:
         """Jobs that can be placed, or must be placed anew, want a plan; the fence gives its number."""
-        workers = frozenset(WorkerId(m.node) for m in self.membership.workers())
+        workers = frozenset(WorkerId(m.node) for m in self.membership.staying())
         sources = [(SourceId(node), size) for node, size in self.membership.known_sources()]
         wanting = False
         for job in self.jobs.values():
             if job.phase not in ACTIVE:
                 continue
             self._end_waiting(job, workers, now)
+            job.watch_boundary(now, out)
             if not job.generation and workers and job.lay_out(sources):
                 job.want_plan("submitted", now)
-            elif job.generation and self._should_rebalance(job, workers, now):
-                job.want_plan("rebalance", now)
+            elif job.generation and workers:
+                self._adapt(job, workers, now, out)
             wanting = wanting or bool(job.wants_plan and workers)
         if wanting and not self._raising:
             self._raising = True
             out.start(act.RaiseGeneration("a job wants a plan"))
+        self._dismiss(workers, now, out)
 
     def _end_waiting(self, job: CoordinatorJob, workers: frozenset[WorkerId], now: float) -> None:
         if job.awaiting_until is None:
@@ -309,17 +325,49 @@ class Coordinator:
         elif job.awaiting_until <= now:
             job.awaiting_until = now + self.settings.lease_s
 
-    def _should_rebalance(self, job: CoordinatorJob, workers: frozenset[WorkerId], now: float) -> bool:
-        """New workers get their share right after a checkpoint, when there is least to replay."""
-        fresh = job.committed_at == now and job.recovery is None and job.awaiting_until is None
-        return fresh and bool(workers - job.planned_workers)
+    def _adapt(self, job: CoordinatorJob, workers: frozenset[WorkerId], now: float, out: Effects) -> None:
+        """Who came gets a share and who leaves gives its share up, at a boundary that is pulled forward."""
+        leaving = sorted(m.node for m in self.membership.workers() if m.leaving)
+        owners = job.placement.workers()
+        left = [node for node in leaving if WorkerId(node) in owners]
+        came = sorted(workers - job.planned_workers)
+        if left:
+            job.pull_boundary(f"{', '.join(left)} leaving", now, out)
+        elif came:
+            job.pull_boundary(f"{', '.join(came)} joined", now, out)
+
+    def _dismiss(self, staying: frozenset[WorkerId], now: float, out: Effects) -> None:
+        """Workers that leave may go when no job needs them, or when nobody is there to take over."""
+        for member in self.membership.workers():
+            if not member.leaving or member.dismissed:
+                continue
+            needed = any(job.needs(WorkerId(member.node)) for job in self.jobs.values())
+            gathering = any(job.awaiting_until is not None for job in self.jobs.values())
+            if needed and (staying or gathering):
+                continue
+            reason = "nobody is left to take over" if needed else "nothing of it is needed any more"
+            member.dismissed = True
+            self.story.tell(now, "WorkerDismissed", f"{member.node}: {reason}")
+            out.send(member.node, msg.Farewell(self.generation, reason))
 
     def _raised(self, generation: Generation, now: float, out: Effects) -> None:
         self._raising = False
         self.generation = generation
-        workers = [(WorkerId(m.node), m.size) for m in self.membership.workers()]
-        if not workers:
+        if not self.membership.staying():
             return
         for job in self.jobs.values():
             if job.wants_plan:
-                job.plan(generation, workers, now, out)
+                job.plan(generation, self._workers_for(job), now, out)
+
+    def _workers_for(self, job: CoordinatorJob) -> list[tuple[WorkerId, int]]:
+        """Who gets a share: everybody who stays.
+
+        Where nothing was lost and this is no boundary, a worker that leaves keeps its share till the
+        next boundary, since moving it here would cost a replay.
+        """
+        keeping = job.boundary is None and job.everyone_back()
+        return [
+            (WorkerId(m.node), m.size)
+            for m in self.membership.workers()
+            if not m.leaving or (keeping and job.owns(WorkerId(m.node)))
+        ]

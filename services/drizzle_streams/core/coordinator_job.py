@@ -10,6 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from drizzle_streams.core import actions as act
+from drizzle_streams.core.boundary import (
+    RETRY_S,
+    Boundary,
+    boundary_for,
+    cut_at,
+    cut_group,
+    furthest,
+)
 from drizzle_streams.core.checkpoints import Checkpoints
 from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.planner import next_group
@@ -89,6 +97,9 @@ class CoordinatorJob:
         self.recovery: Recovery | None = None
         self.recoveries: list[RecoveryRecord] = []
         self.groups_launched = 0
+        self.groups_cut = 0
+        self.boundary: Boundary | None = None
+        self._boundary_after = 0.0
         self.sealed: dict[SourceId, msg.SealedReport] = {}
         self._stage_launched: list[BatchId] = []
 
@@ -184,8 +195,9 @@ class CoordinatorJob:
         if first_plan:
             self.spec = replace(self.spec, born=generation)
             self.progress.spec = self.checkpoints.spec = self.spec
+        boundary, self.boundary = self.boundary, None
         plan = plan_recovery(self._facts(workers))
-        self._note_recovery(plan, now, first=first_plan)
+        self._note_recovery(plan, now, first=first_plan, boundary=boundary)
         self.generation, self.placement = generation, plan.placement
         self.planned_workers = frozenset(worker for worker, _ in workers)
         if self.phase is JobPhase.WAITING:
@@ -209,7 +221,7 @@ class CoordinatorJob:
             checkpoint=self.checkpoints.committed,
         )
 
-    def _note_recovery(self, plan: Plan, now: float, *, first: bool) -> None:
+    def _note_recovery(self, plan: Plan, now: float, *, first: bool, boundary: Boundary | None) -> None:
         moved = tuple(
             (StageId(stage), PartitionId(p))
             for stage, owners in enumerate(plan.placement.owners)
@@ -222,7 +234,12 @@ class CoordinatorJob:
         for stage, owners in enumerate(plan.placement.owners):
             for p, owner in enumerate(owners):
                 self.holders[(stage, p)] = owner
+        planned = boundary is not None and not plan.replayed_batches
+        if planned:
+            target = BatchId(target + 1)  # a planned move is over when its new owners have done a batch
         kind = "JobPlaced" if first else "Recovered" if not moved else "RecoveryPlanned"
+        if planned and moved:
+            kind = "PartitionsMoved"
         text = f"{self.wants_plan}: {len(moved)} partitions move, {plan.replayed_batches} batches to replay"
         self.story.tell(now, kind, text, self.spec.job)
         if moved and not first:
@@ -303,7 +320,7 @@ class CoordinatorJob:
     def _launch_again(self, out: Effects) -> None:
         """A new generation launches what was launched: catching up is always pre-scheduled."""
         launch = self._launch(self._everything())
-        for node in self.nodes():
+        for node in self.nodes() if launch.first <= launch.last else ():
             out.send(node, launch)
         if self.spec.scheduling is Scheduling.BARRIER:
             self._stage_launched = [launch.last] * len(self.spec.stages)
@@ -318,6 +335,8 @@ class CoordinatorJob:
             if self.group is None or self.progress.frontier >= self.group.last:
                 self.end(JobPhase.STOPPED, "stopped by request", now, out)
                 return
+        elif self.boundary is not None:
+            self._approach(self.boundary, now, out)
         else:
             self._launch_due(now, out)
         if self.spec.scheduling is Scheduling.BARRIER:
@@ -340,6 +359,57 @@ class CoordinatorJob:
             nodes = tuple(NodeId(source) for source in self.sources())
         for node in nodes:
             out.send(node, launch)
+
+    # --- boundaries on demand -------------------------------------------------------------
+
+    def pull_boundary(self, reason: str, now: float, out: Effects) -> None:
+        """Have everybody stand at a batch soon, so that a new generation may begin there; see `boundary`."""
+        if (
+            self.phase is not JobPhase.RUNNING
+            or self.group is None
+            or self.boundary is not None
+            or self.wants_plan
+            or self.recovery is not None
+            or self.awaiting_until is not None
+            or now < self._boundary_after
+        ):
+            return
+        last = cut_at(self.spec, self.group, self.progress, now * 1000.0)
+        if last < self.group.last:
+            self.groups_cut += 1
+            text = f"{reason}: group {self.group.group} ends with batch {last} instead of {self.group.last}"
+            self.story.tell(now, "GroupCut", text, self.spec.job)
+        self.boundary = boundary_for(reason, last, self.progress, now)
+        self._say_cut(last, out)
+
+    def _say_cut(self, last: BatchId, out: Effects) -> None:
+        assert self.group is not None
+        if last != self.group.last:
+            self.group = cut_group(self.group, last, self.spec.batch_interval_ms)
+            out.put(job_key(self.spec.job, "group"), self.group)
+        for node in self.nodes():
+            out.send(node, msg.Cut(self.spec.job, self.generation, self.group.group, last))
+
+    def _approach(self, boundary: Boundary, now: float, out: Effects) -> None:
+        """On the way to a boundary: follow who was ahead of the cut; plan when everybody stands there."""
+        boundary.note(self.progress, now)
+        ahead = furthest(self.progress)
+        if ahead > boundary.batch:
+            boundary.batch = ahead
+            self._say_cut(ahead, out)
+        elif self.checkpoints.committed.batch == boundary.batch == self.progress.held_by_all:
+            self.want_plan(boundary.reason, boundary.since)
+
+    def watch_boundary(self, now: float, out: Effects) -> None:
+        """Give up a boundary that is not reached: groups go on, and it is tried again later."""
+        if self.phase is not JobPhase.RUNNING:
+            self.boundary = None
+        if self.boundary is None or self.wants_plan or self.boundary.deadline > now:
+            return
+        text = f"{self.boundary.reason}: batch {self.boundary.batch} was not reached by all"
+        self.story.tell(now, "BoundaryGivenUp", text, self.spec.job)
+        self.boundary, self._boundary_after = None, now + RETRY_S
+        self.advance(now, out)
 
     # --- barrier mode ---------------------------------------------------------------------
 
@@ -397,7 +467,8 @@ class CoordinatorJob:
         # Not beyond what every present owner stands at: an owner that replays still needs what a
         # checkpoint would drop (the old owner's snapshot of a later batch may be stored already).
         through = min(self.progress.frontier, self.progress.held_by_all)
-        checkpoint = self.checkpoints.complete(through, self.snapshot_every)
+        boundary = None if self.boundary is None else self.boundary.batch
+        checkpoint = self.checkpoints.complete(through, self.snapshot_every, boundary)
         if checkpoint is None:
             return
         obsolete = self.checkpoints.commit(checkpoint)
@@ -426,6 +497,17 @@ class CoordinatorJob:
             for (stage, owner, last), ps in found.items()
             if last >= first
         )
+
+    def needs(self, worker: WorkerId) -> bool:
+        """Whether the job would lose something if that worker ended now."""
+        if self.phase not in ACTIVE:
+            return False
+        return self.owns(worker) or self.awaiting_until is not None or self.recovery is not None
+
+    def owns(self, worker: WorkerId) -> bool:
+        """Whether partitions of the job, while it is active, are that worker's."""
+        owned = worker in self.holders.values() or worker in self.placement.workers()
+        return owned and self.phase in ACTIVE
 
     # --- ends -----------------------------------------------------------------------------
 

@@ -180,6 +180,11 @@ class InputFetchFailed:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class LeaveRequested:
+    """This worker is asked to stop: it goes when its partitions have moved."""
+
+
 # --- source -------------------------------------------------------------------------------
 
 
@@ -255,6 +260,7 @@ Event = (
     | FetchFailed
     | InputFetched
     | InputFetchFailed
+    | LeaveRequested
     | BatchSealed
     | SealFailed
     | GenerationRaised

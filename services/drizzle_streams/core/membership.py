@@ -17,7 +17,10 @@ LOST_REMEMBERED_MAX = 1_000
 
 @dataclass(slots=True)
 class Member:
-    """A living node; `expires` is the end of its lease, `busy` its share of slot time in tasks."""
+    """A living node; `expires` is the end of its lease, `busy` its share of slot time in tasks.
+
+    `leaving`: it was asked to stop and gets nothing new. `dismissed`: it has been told that it may go.
+    """
 
     node: NodeId
     address: str
@@ -26,6 +29,8 @@ class Member:
     expires: float
     busy: float = 0.0
     suspected: bool = False
+    leaving: bool = False
+    dismissed: bool = False
 
 
 class Membership:
@@ -37,12 +42,16 @@ class Membership:
         self._lost: dict[NodeId, None] = {}
         self._known_sources: dict[NodeId, int] = {}
 
-    def join(self, node: NodeId, address: str, *, is_worker: bool, size: int, now: float) -> bool:
+    def join(
+        self, node: NodeId, address: str, *, is_worker: bool, size: int, now: float, leaving: bool = False
+    ) -> bool:
         """A node said hello; True if it was no member or answers elsewhere now."""
         known = self.members.get(node)
         if not is_worker:
             self._known_sources[node] = size
-        self.members[node] = Member(node, address, is_worker, size, now + self.lease_s)
+        member = self.members[node] = Member(node, address, is_worker, size, now + self.lease_s)
+        member.leaving = leaving
+        member.dismissed = known is not None and known.dismissed
         return known is None or known.address != address
 
     def renew(self, node: NodeId, busy: float, now: float) -> bool:
@@ -92,6 +101,10 @@ class Membership:
     def workers(self) -> list[Member]:
         """Living workers in a stable order."""
         return sorted((m for m in self.members.values() if m.is_worker), key=lambda m: m.node)
+
+    def staying(self) -> list[Member]:
+        """Living workers that partitions may be placed on, in a stable order."""
+        return [member for member in self.workers() if not member.leaving]
 
     def sources(self) -> list[Member]:
         """Living sources in a stable order."""

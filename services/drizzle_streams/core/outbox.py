@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from drizzle_streams.model.ids import NodeId
 from drizzle_streams.protocol.messages import Envelope, Item, Message
 
-ACK_DELAY_S = 0.02
+ACK_DELAY_S = 0.1
 RESEND_AFTER_S = 0.3
 RESEND_AFTER_S_MAX = 2.0
 RESEND_ITEMS_MAX = 64

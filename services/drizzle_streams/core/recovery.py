@@ -4,7 +4,8 @@ What is lost is rebuilt, nothing else: survivors keep state, blocks and pace. Fo
 partition the plan says who owns it and from which batch its owner still needs input:
 
 - unmoved: from the batch after what its owner holds;
-- moved, stateful: restore the last checkpoint's snapshot, replay from the batch after it;
+- moved, stateful: restore the state at the last checkpoint, replay from the batch after it. A
+  former owner that lives and stands at just that batch has the same state and is asked first;
 - moved, stateless: recompute from the batch after the checkpoint, so that every owner always
   holds all blocks behind which a later recovery could fall back; with nobody below it, from
   the batch after what is done.
@@ -24,7 +25,7 @@ from drizzle_streams.model.ids import BatchId, PartitionId, StageId, WorkerId
 from drizzle_streams.model.job import JobSpec, StageSpec
 from drizzle_streams.model.placement import Placement
 from drizzle_streams.model.snapshot import Checkpoint, SnapshotRef
-from drizzle_streams.protocol.messages import Adoption, Available
+from drizzle_streams.protocol.messages import Adoption, Available, Former
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ def _adoptions(
             first=first,
             snapshots=_snapshots(facts, stage, partitions),
             available=tuple(_available(facts, placement, stage, first)),
+            formers=_formers(facts, stage, partitions, BatchId(first - 1)),
         )
         for first, partitions in sorted(by_first.items())
     ]
@@ -123,6 +125,18 @@ def _snapshots(facts: Facts, stage: StageSpec, partitions: list[PartitionId]) ->
         return ()
     refs = (facts.checkpoint.ref(stage.stage, p) for p in partitions)
     return tuple(dict.fromkeys(ref for ref in refs if ref is not None))
+
+
+def _formers(
+    facts: Facts, stage: StageSpec, partitions: list[PartitionId], at: BatchId
+) -> tuple[Former, ...]:
+    """Living workers that owned some of the partitions and were last known to stand at just that batch."""
+    found: dict[WorkerId, list[PartitionId]] = {}
+    for partition in partitions:
+        owner = facts.holders.get((stage.stage, partition))
+        if stage.stateful and owner is not None and facts.held[stage.stage][partition] == at:
+            found.setdefault(owner, []).append(partition)
+    return tuple(Former(worker, tuple(held)) for worker, held in found.items())
 
 
 def _available(facts: Facts, placement: Placement, stage: StageSpec, first: BatchId) -> list[Available]:

@@ -133,6 +133,8 @@ class Source:
         match message:
             case msg.Launch():
                 job.launch(message)
+            case msg.Cut():
+                job.cut(message)
             case msg.Committed(batch=batch):
                 job.commit(batch, out)
             case msg.Taken(stage=stage, partitions=partitions, batch=batch):

@@ -8,7 +8,7 @@ offers the very same bounds (law 4).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from drizzle_streams.core import actions as act
 from drizzle_streams.core.machine import Effects
@@ -73,6 +73,7 @@ class SourceJob:
         self.born: Generation | None = None
         self.recovered: dict[StageId, dict[BatchId, SealedBatch]] = {}
         self.launches: list[msg.Launch] = []
+        self.cut_at: BatchId | None = None
         self.committed = NO_BATCH
 
     def recover(self, born: Generation, stage: StageId, bounds: tuple[Bounds, ...], now: float) -> None:
@@ -97,7 +98,7 @@ class SourceJob:
         self.born = assign.spec.born
         self.generation = assign.generation
         self.placement = assign.placement
-        self.launches = []
+        self.launches, self.cut_at = [], None
         self._open_readings(assign, out)
         self.commit(assign.committed, out)
         for reading in self.readings.values():
@@ -134,9 +135,17 @@ class SourceJob:
             )
 
     def launch(self, launch: msg.Launch) -> None:
-        """A group may be sealed, each batch when its time comes."""
+        """A group may be sealed, each batch when its time comes. It begins behind what was cut."""
+        if self.cut_at is not None:
+            self.launches = [replace(old, last=min(old.last, self.cut_at)) for old in self.launches]
+            self.cut_at = None
         if launch not in self.launches:
             self.launches.append(launch)
+
+    def cut(self, cut: msg.Cut) -> None:
+        """The group ends early: seal nothing beyond. What is sealed already belongs to the next group."""
+        if all(cut.group >= launch.group for launch in self.launches):
+            self.cut_at = cut.last
 
     def seal_times(self) -> list[tuple[float, StageReading]]:
         """When each stage's next batch may be sealed, in cluster seconds; none while it must wait."""
@@ -148,6 +157,8 @@ class SourceJob:
         return found
 
     def _due(self, batch: BatchId) -> float | None:
+        if self.cut_at is not None and batch > self.cut_at:
+            return None
         for launch in reversed(self.launches):
             if launch.first <= batch <= launch.last:
                 return (launch.starts_at_ms + (batch - launch.first + 1) * launch.interval_ms) / 1000.0

@@ -22,10 +22,14 @@ from drizzle_streams.model.job import Scheduling
 from drizzle_streams.model.task import TaskError
 from drizzle_streams.protocol import messages as msg
 
-REPORT_INTERVAL_S = 0.02
+REPORT_INTERVAL_S = 0.05
 """Finished tasks are reported at most this often: one message for many batches."""
 
 HELLO_INTERVAL_S = 0.5
+
+ALONE_S_MAX = 1.0
+"""A worker that leaves while no coordinator can be reached waits so long for one."""
+
 AWAITED_TIMEOUT_S = 1.0
 HEARTBEATS_PER_LEASE = 5
 
@@ -48,6 +52,8 @@ class Worker:
         self.jobs: dict[JobId, WorkerJob] = {}
         self.refused = 0
         self.rejoining = False
+        self.leaving = False
+        self._alone_at: float | None = None
         self._running = 0
         self._replayed_last = False
         self.welcomed = False
@@ -72,11 +78,14 @@ class Worker:
         if self.rejoining:
             return None
         times = [self._beat_at]
-        times += [t for t in (self._report_at, self._overdue_at) if t is not None]
+        times += [t for t in (self._report_at, self._overdue_at, self._alone_at) if t is not None]
         return min(times)
 
     def on_deadline(self, now: float, out: Effects) -> None:
-        """Say that we live; report; ask for what is overdue."""
+        """Say that we live; report; ask for what is overdue; go if nobody answers a worker that leaves."""
+        if self._alone_at is not None and self._alone_at <= now:
+            self._depart("no coordinator answers", out)
+            return
         if self._beat_at <= now:
             self._beat(now, out)
         if self._report_at is not None and self._report_at <= now:
@@ -90,12 +99,18 @@ class Worker:
         if self.rejoining:
             return
         match event:
-            case ev.Received(message=message, carried=carried):
+            case ev.Received(sender=sender, message=message, carried=carried):
+                if sender == COORDINATOR:
+                    self._alone_at = None
                 self._received(message, carried, now, out)
             case ev.PeerRestarted(node=node) | ev.LinkOverflowed(node=node) if node == COORDINATOR:
                 self._hello(now, out)
             case ev.LinkOverflowed(node=node) | ev.PeerUnreachable(node=node) if node != COORDINATOR:
                 self._suspect(node, out)
+            case ev.PeerUnreachable():
+                self._wait_alone(now)
+            case ev.LeaveRequested():
+                self._leave(now, out)
             case ev.BlocksFetched() | ev.FetchFailed() | ev.InputFetched() | ev.InputFetchFailed():
                 self._fetch_ended(event, out)
             case ev.TaskFinished(key=key) | ev.TaskCrashed(key=key):
@@ -118,6 +133,8 @@ class Worker:
             case msg.Refused(reason=reason):
                 self.rejoining = True
                 out.start(act.Rejoin(reason))
+            case msg.Farewell(reason=reason):
+                self._depart(reason, out)
             case msg.Peers(peers=peers):
                 for peer in peers:
                     if peer.node != NodeId(self.settings.worker):
@@ -143,6 +160,8 @@ class Worker:
                 job.blocks_ready(message, carried=carried, out=out)
             case msg.Launch():
                 job.launch(message, now)
+            case msg.Cut():
+                job.cut(message, out)
             case msg.LaunchStage():
                 job.launch_stage(message, now, out)
             case msg.Committed(batch=batch):
@@ -260,6 +279,26 @@ class Worker:
         """Slot time spent in tasks so far: two tasks that run for a second are two seconds."""
         return self._slot_s + self._running * (now - self._slots_from)
 
+    # --- leaving --------------------------------------------------------------------------
+
+    def _leave(self, now: float, out: Effects) -> None:
+        """Asked to stop: have our partitions moved first. Who was never welcomed holds nothing."""
+        if self._lease_s == 0.0:
+            self._depart("it was no member yet", out)
+        elif not self.leaving:
+            self.leaving = True
+            self._hello(now, out)
+
+    def _wait_alone(self, now: float) -> None:
+        if self.leaving and self._alone_at is None:
+            self._alone_at = now + ALONE_S_MAX
+
+    def _depart(self, reason: str, out: Effects) -> None:
+        """This life is over, and no other follows."""
+        if self.leaving or self._lease_s == 0.0:
+            self.rejoining = True
+            out.start(act.Depart(reason))
+
     # --- membership and reports -----------------------------------------------------------
 
     def _welcomed(self, lease_s: float, now: float) -> None:
@@ -286,7 +325,9 @@ class Worker:
         self.welcomed = False
         self._beat_at = now + HELLO_INTERVAL_S
         holdings = tuple(job.holding() for job in self.jobs.values())
-        hello = msg.WorkerHello(self.settings.worker, self.settings.address, self.settings.slots, holdings)
+        hello = msg.WorkerHello(
+            self.settings.worker, self.settings.address, self.settings.slots, holdings, self.leaving
+        )
         out.send(COORDINATOR, hello)
         for job_id, error in self._failures.items():
             if (job := self.jobs.get(job_id)) is not None:
@@ -302,7 +343,9 @@ class Worker:
         self._overdue_at = None
         for job in self.jobs.values():
             for cohort in self._waiting(job):
-                if now - cohort.waiting_since >= self.settings.awaited_timeout_s:
+                # The same sum as the deadline's: with a difference, rounding could leave the deadline
+                # due and the cohort not, and the worker would spin.
+                if cohort.waiting_since + self.settings.awaited_timeout_s <= now:
                     cohort.waiting_since = now
                     missing = job.overdue(cohort)
                     if missing:
@@ -322,11 +365,11 @@ class Worker:
         ]
 
     def _plan_deadlines(self, now: float) -> None:
-        if self._report_at is None and any(job.report_due for job in self.jobs.values()):
-            lockstep = any(
-                job.report_due and job.spec.scheduling is not Scheduling.GROUP for job in self.jobs.values()
-            )
-            self._report_at = now if lockstep else now + REPORT_INTERVAL_S
+        due = [job for job in self.jobs.values() if job.report_due]
+        if any(job.spec.scheduling is not Scheduling.GROUP or job.boundary is not None for job in due):
+            self._report_at = now  # somebody waits for just this
+        elif due and self._report_at is None:
+            self._report_at = now + REPORT_INTERVAL_S
         if self._overdue_at is None:
             since = [c.waiting_since for job in self.jobs.values() for c in self._waiting(job)]
             if since:

@@ -20,12 +20,13 @@ from drizzle_streams.model.ids import (
     BatchId,
     CohortId,
     Generation,
+    GroupId,
     NodeId,
     PartitionId,
     StageId,
     WorkerId,
 )
-from drizzle_streams.model.job import JobSpec, StageSpec
+from drizzle_streams.model.job import JobSpec, Scheduling, StageSpec
 from drizzle_streams.model.placement import Placement, StreamLayout
 from drizzle_streams.model.task import TaskKey
 from drizzle_streams.protocol import messages as msg
@@ -36,6 +37,10 @@ refused, and asked for later."""
 
 OUTPUTS_PENDING_MAX = 16
 """Computed batches whose output the sink has not taken; at the bound the cohort waits (back-pressure)."""
+
+
+NO_GROUP = GroupId(-1)
+"""Before the first group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,9 @@ class WorkerJob:
         self.snapshot_every = 1
         self.notify_through = NO_BATCH
         self.launched: list[BatchId] = [NO_BATCH for _ in spec.stages]
+        self.group = NO_GROUP
+        self.granted = NO_BATCH
+        self.boundary: BatchId | None = None
         self.cohorts: dict[CohortId, Cohort] = {}
         self.arrivals = [Arrivals() for _ in spec.stages]
         self.retained = Retained(len(spec.stages))
@@ -78,6 +86,7 @@ class WorkerJob:
     def assign(self, assign: msg.Assign, now: float, out: Effects) -> None:
         """Take a generation: give up, adopt, and announce what others now need from us."""
         self.generation = assign.generation
+        self.boundary = None
         self.failed = False
         self.placement = assign.placement
         self.layouts = {layout.stream: layout for layout in assign.layouts}
@@ -141,7 +150,13 @@ class WorkerJob:
         if stateful:
             out.start(
                 act.OpenCohort(
-                    self.spec.job, adoption.stage, cohort.cohort, partitions, before, adoption.snapshots
+                    self.spec.job,
+                    adoption.stage,
+                    cohort.cohort,
+                    partitions,
+                    before,
+                    adoption.snapshots,
+                    adoption.formers,
                 )
             )
 
@@ -329,13 +344,19 @@ class WorkerJob:
             self._hand_on(stage, cohort, key.batch, sealed_at_ms, out)
         if stage.stream is not None:
             self._credit(stage, cohort, key.batch, out)
-        if stage.stateful and (key.batch + 1) % self.snapshot_every == 0:
-            out.start(act.TakeSnapshot(self.spec.job, cohort.stage, cohort.cohort, key.batch))
+        if (key.batch + 1) % self.snapshot_every == 0 or key.batch == self.boundary:
+            self._store(cohort, out)
         if stage.writes_output:
             self._write(cohort, out)
         else:
             self._done(cohort, key.batch, now)
         self._settle(cohort, now, out)
+
+    def _store(self, cohort: Cohort, out: Effects) -> None:
+        """Have the state stored at the batch where the cohort stands, once."""
+        if self.spec.stages[cohort.stage].stateful and cohort.stored < cohort.computed:
+            cohort.stored = cohort.computed
+            out.start(act.TakeSnapshot(self.spec.job, cohort.stage, cohort.cohort, cohort.computed))
 
     def _hand_on(
         self, stage: StageSpec, cohort: Cohort, batch: BatchId, sealed_at_ms: float, out: Effects
@@ -400,6 +421,7 @@ class WorkerJob:
     def _merge(self, cohort: Cohort, other: Cohort, now: float, out: Effects) -> None:
         cohort.keep(tuple(sorted(cohort.partitions + other.partitions)))
         cohort.reported = BatchId(min(cohort.reported, other.reported))
+        cohort.stored = BatchId(max(cohort.stored, other.stored))
         cohort.waiting_since = now
         del self.cohorts[other.cohort]
         out.start(act.MergeCohorts(self.spec.job, cohort.stage, cohort.cohort, other.cohort))
@@ -416,12 +438,31 @@ class WorkerJob:
         """A group is pre-scheduled: every stage may run its batches as their input comes."""
         self.snapshot_every = launch.snapshot_every
         self.notify_through = max(self.notify_through, launch.last)
+        self.granted = max(self.granted, launch.last)
+        self.group = max(self.group, launch.group)
+        self.boundary = None
         for stage in self.spec.stages:
             self._launch(stage.stage, launch.last, now)
+
+    def cut(self, cut: msg.Cut, out: Effects) -> None:
+        """The group ends early: begin nothing beyond `last`, store state there, report at once."""
+        if cut.group < self.group:
+            return  # a group has been launched since
+        self.boundary = cut.last
+        for stage, launched in enumerate(self.launched):
+            # In barrier mode stages are launched one by one, and none beyond the group.
+            barrier = self.spec.scheduling is Scheduling.BARRIER
+            self.launched[stage] = min(launched if barrier else self.granted, cut.last)
+        for cohort in self.cohorts.values():
+            if cohort.open and not cohort.running and cohort.computed == cut.last:
+                self._store(cohort, out)
+        self.report_due = True
 
     def launch_stage(self, launch: msg.LaunchStage, now: float, out: Effects) -> None:
         """Barrier mode: one stage of one batch may run; its blocks lie where `available` says."""
         self.snapshot_every = launch.snapshot_every
+        if self.boundary is not None and launch.batch > self.boundary:
+            self.boundary = None
         self._launch(launch.stage, launch.batch, now)
         mine = self.placement.held_by(self.worker, launch.stage)
         for line in launch.available:

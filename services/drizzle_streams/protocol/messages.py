@@ -69,14 +69,26 @@ class Available:
 
 
 @dataclass(frozen=True, slots=True)
+class Former:
+    """A living worker that owned partitions before: their state at the boundary may be had from it."""
+
+    worker: WorkerId
+    partitions: tuple[PartitionId, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Adoption:
-    """Partitions that their owner takes over: restore, then replay from `first` (section 3.3)."""
+    """Partitions that their owner takes over: restore, then replay from `first` (section 3.3).
+
+    State comes from its `formers` where they still have just that version, else from `snapshots`.
+    """
 
     stage: StageId
     partitions: tuple[PartitionId, ...]
     first: BatchId
     snapshots: tuple[SnapshotRef, ...]
     available: tuple[Available, ...]
+    formers: tuple[Former, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +112,16 @@ class BatchLatency:
 
 @dataclass(frozen=True, slots=True)
 class WorkerHello:
-    """A worker introduces itself and says what it holds; repeated until welcomed."""
+    """A worker introduces itself and says what it holds; repeated until welcomed.
+
+    `leaving`: it was asked to stop, and goes when its partitions have moved.
+    """
 
     worker: WorkerId
     address: str
     slots: int
     jobs: tuple[JobHolding, ...]
+    leaving: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +275,28 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """The running group ends with batch `last`: what was launched beyond it is taken back.
+
+    State is stored at `last`, so that owners may change there and nothing is replayed. The next
+    launch lifts it. A later cut of the same group may name a later batch: someone was ahead.
+    """
+
+    job: JobId
+    generation: Generation
+    group: GroupId
+    last: BatchId
+
+
+@dataclass(frozen=True, slots=True)
+class Farewell:
+    """Nothing that is needed is held here any more: a worker that is leaving may go."""
+
+    generation: Generation
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchStage:
     """Barrier mode only: one stage of one batch, with where its blocks lie (Spark's way)."""
 
@@ -369,6 +407,8 @@ Message = (
     | Offer
     | Taken
     | BlocksReady
+    | Cut
+    | Farewell
 )
 
 

@@ -48,6 +48,7 @@ class Bench:
     redis_url: str
     held_bytes_max: int
     rejoin: Callable[[str], None]
+    depart: Callable[[str], None]
     blocks: BlockStore = field(init=False)
     fragments: FragmentStore = field(default_factory=FragmentStore)
     counters: WorkerCounters = field(default_factory=WorkerCounters)

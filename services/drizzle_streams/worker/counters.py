@@ -30,5 +30,9 @@ class WorkerCounters:
     """Fetches of blocks that were answered with an error."""
     fetches_failed: int = 0
     """Fetches of ours that brought nothing."""
+    states_taken_over: int = 0
+    """States that came from their former owner, in memory."""
+    states_not_taken_over: int = 0
+    """Former owners that could not give what was asked; the checkpoint did."""
     tasks_failed: int = 0
     snapshots_failed: int = 0

@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 
 from drizzle_streams.core import events as ev
-from drizzle_streams.model.ids import CohortId, JobId, StageId
+from drizzle_streams.engine.state import StageState
+from drizzle_streams.model.ids import BatchId, CohortId, JobId, StageId
 from drizzle_streams.model.job import JobSpec
 from drizzle_streams.model.task import TaskError, TaskKey
 from drizzle_streams.worker.bench import Bench
@@ -24,6 +25,9 @@ from drizzle_streams.worker.snapshots import SnapshotLine, SnapshotNames
 NO_COHORT = CohortId(0)
 """Cohorts are numbered from 1."""
 
+PARTED_STATES_MAX = 64
+"""States kept aside of partitions that moved away; the oldest go."""
+
 
 class JobRun:
     """What operations on a run work with; used on the event loop only."""
@@ -35,6 +39,8 @@ class JobRun:
         self.stages: tuple[LoadedStage, ...] = ()
         self.sinks: dict[StageId, StageSink] = {}
         self.cohorts: dict[CohortId, Cohort] = {}
+        self.parted: list[tuple[StageId, StageState]] = []
+        """State of partitions that were given up, oldest first: their new owner may ask for it."""
         self.load_error: TaskError | None = None
         self.load_ended = asyncio.Event()
         """Set when the program is ready, or has failed, or is not wanted any more."""
@@ -70,6 +76,15 @@ class JobRun:
         self.cohorts[number] = cohort
         return cohort
 
+    def part(self, stage: StageId, state: StageState) -> None:
+        """Keep aside what a cohort gave up."""
+        self.parted.append((stage, state))
+        del self.parted[:-PARTED_STATES_MAX]
+
+    def drop_parted(self, through: BatchId) -> None:
+        """A checkpoint lies behind it: nobody will ask any more."""
+        self.parted = [(stage, state) for stage, state in self.parted if state.version >= through]
+
     def post(self, event: ev.Event) -> None:
         """Tell the machine, unless it has forgotten this run."""
         if not self.forgotten:
@@ -83,6 +98,7 @@ class JobRun:
         """The run is over here: sinks are closed, nothing more is told."""
         self.forgotten = True
         self.cohorts.clear()
+        self.parted.clear()
         self.ended.set()
         self.load_ended.set()
         self.bench.tasks.start(self.close(), f"closing the sinks of {self.spec.run}")

@@ -15,6 +15,7 @@ from dataclasses import replace
 from prometheus_client import CollectorRegistry
 
 from drizzle_streams.config import WorkerServiceSettings
+from drizzle_streams.core.events import LeaveRequested
 from drizzle_streams.core.node import Node
 from drizzle_streams.core.worker import Worker, WorkerSettings
 from drizzle_streams.model.ids import NodeId, WorkerId
@@ -30,12 +31,16 @@ from drizzle_streams.transport.tasks import OwnedTasks
 from drizzle_streams.worker.bench import Bench
 from drizzle_streams.worker.deadletters import CommandLink, DeadLetters
 from drizzle_streams.worker.gate import Gate
+from drizzle_streams.worker.handing import STATES_PATH, Handing
 from drizzle_streams.worker.performer import WorkerPerformer
 from drizzle_streams.worker.serving import BLOCKS_PATH, Serving
 from drizzle_streams.worker.threads import Threads
 from drizzle_streams.worker.watching import Watching
 
 log = logging.getLogger("drizzle.worker")
+
+DRAIN_S_MAX = 6.0
+"""What a worker that is asked to stop waits for its partitions to move; less than the grace it is given."""
 
 BODY_BYTES_MAX = 64 * 1024
 """Nothing is posted to a worker; frames and fetches have bounds of their own."""
@@ -80,6 +85,7 @@ class Life:
         self.watching = Watching(registry, node, gate, self.performer, self.driver)
         self.watching.add_doors(self.server, metrics_public=settings.metrics_public)
         self.transport.serve(BLOCKS_PATH, Serving(self.bench, self.performer.jobs).fetch)
+        self.transport.serve(STATES_PATH, Handing(self.bench, self.performer.jobs).fetch)
         self.transport.on_failure = self._tasks.fail
 
     def _furnish(
@@ -102,6 +108,7 @@ class Life:
             redis_url=settings.redis_url,
             held_bytes_max=settings.blocks_bytes_max,
             rejoin=self._rejoin,
+            depart=self._depart,
         )
 
     async def run(self, stop: asyncio.Event) -> str | None:
@@ -125,9 +132,20 @@ class Life:
         self._reason = reason
         self._ended.set()
 
-    async def _end_with(self, stop: asyncio.Event) -> None:
-        await stop.wait()
+    def _depart(self, reason: str) -> None:
+        log.info("leaves", extra={"worker": self.worker, "reason": reason})
         self._ended.set()
+
+    async def _end_with(self, stop: asyncio.Event) -> None:
+        """Asked to stop: the machine has our partitions moved and departs; not for longer than the bound."""
+        await stop.wait()
+        self.driver.post(LeaveRequested())
+        try:
+            async with asyncio.timeout(DRAIN_S_MAX):
+                await self._ended.wait()
+        except TimeoutError:
+            log.warning("stops undrained", extra={"worker": self.worker, "drain_s": DRAIN_S_MAX})
+            self._ended.set()
 
     async def _close(self) -> None:
         """After the driver: nothing is decided any more, so nothing that ends is told."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
+from drizzle_streams.engine.state import StageState
 from drizzle_streams.errors import DrizzleError
 from drizzle_streams.worker.cohorts import Cohort
+from drizzle_streams.worker.handing import taken_over
 from drizzle_streams.worker.jobs import JobRun
-from drizzle_streams.worker.programs import failure
+from drizzle_streams.worker.programs import LoadedStage, failure
 from drizzle_streams.worker.snapshots import restored
 
 
@@ -24,9 +27,8 @@ def keep_partitions(job: JobRun, action: act.KeepPartitions) -> None:
     cohort = job.cohorts.get(action.cohort)
     if cohort is None:
         return  # a stage that reads has no state, and may not have run a task here yet
-    if action.partitions:
-        cohort.chain.add(lambda: _keep(job, cohort, action))
-    else:
+    cohort.chain.add(lambda: _keep(job, cohort, action))
+    if not action.partitions:
         del job.cohorts[action.cohort]
 
 
@@ -47,7 +49,7 @@ async def _open(job: JobRun, cohort: Cohort, action: act.OpenCohort) -> None:
     if error is None:
         stage = job.stages[action.stage]
         try:
-            cohort.state = await restored(action, stage, job.bench.snapshots, job.bench.threads)
+            cohort.state = await _state(job, stage, action)
         except DrizzleError as reason:
             error = failure(reason, action.stage, action.batch, action.partitions)
     if error is None:
@@ -57,9 +59,23 @@ async def _open(job: JobRun, cohort: Cohort, action: act.OpenCohort) -> None:
     job.post(ev.CohortFailed(action.job, action.stage, action.cohort, error))
 
 
+async def _state(job: JobRun, stage: LoadedStage, action: act.OpenCohort) -> StageState:
+    """From former owners where they have it, the rest from the snapshot store."""
+    states, left = await taken_over(job, stage, action)
+    if left:
+        rest = replace(action, partitions=left)
+        states.append(await restored(rest, stage, job.bench.snapshots, job.bench.threads))
+    state = states[0]
+    for other in states[1:]:
+        state = await job.bench.threads.background(state.merge, other)
+    return state
+
+
 async def _keep(job: JobRun, cohort: Cohort, action: act.KeepPartitions) -> None:
-    if cohort.state is not None:
-        cohort.state = await job.bench.threads.task(cohort.state.keep, action.partitions)
+    if cohort.state is not None and not job.forgotten:
+        job.part(cohort.stage, cohort.state)
+        if action.partitions:
+            cohort.state = await job.bench.threads.task(cohort.state.keep, action.partitions)
 
 
 async def _merge(job: JobRun, cohort: Cohort, other: Cohort, other_ended: asyncio.Event) -> None:

@@ -53,6 +53,7 @@ class WorkerPerformer:
             act.DropBlocks: self._drop,
             act.ForgetJob: self._forget,
             act.Rejoin: self._rejoin,
+            act.Depart: self._depart,
         }
 
     def perform(self, action: act.Start) -> None:
@@ -142,6 +143,8 @@ class WorkerPerformer:
 
     def _drop(self, action: act.DropBlocks) -> None:
         self.bench.blocks.drop(action.job, action.through)
+        if (job := self.jobs.get(action.job)) is not None:
+            job.drop_parted(action.through)
 
     def _forget(self, action: act.ForgetJob) -> None:
         self.bench.tell("JobForgotten", action.reason, action.job)
@@ -155,6 +158,10 @@ class WorkerPerformer:
     def _rejoin(self, action: act.Rejoin) -> None:
         self.bench.tell("LifeEnded", action.reason)
         self.bench.rejoin(action.reason)
+
+    def _depart(self, action: act.Depart) -> None:
+        self.bench.tell("Departed", action.reason)
+        self.bench.depart(action.reason)
 
 
 def _several(message: Message) -> bool:

@@ -130,8 +130,8 @@ class Serving:
 
 
 def _question(params: Mapping[str, str]) -> Question:
-    numbers = {name: _number(params, name) for name in ("downstream", "stage", "first", "last")}
-    masks = {name: _mask(params, name) for name in ("partitions", "wanted")}
+    numbers = {name: number_of_text(params, name) for name in ("downstream", "stage", "first", "last")}
+    masks = {name: mask_of_text(params, name) for name in ("partitions", "wanted")}
     first, last = BatchId(numbers["first"]), BatchId(numbers["last"])
     if not 0 <= last - first < BATCHES_MAX or not all(masks.values()):
         raise _garbage("first, last", f"1 to {BATCHES_MAX} batches of some partitions", f"{first} to {last}")
@@ -145,14 +145,16 @@ def _question(params: Mapping[str, str]) -> Question:
     )
 
 
-def _number(params: Mapping[str, str], name: str) -> int:
+def number_of_text(params: Mapping[str, str], name: str) -> int:
+    """A decimal parameter; raises `ProtocolError`."""
     text = params.get(name, "")
     if not (text.isascii() and text.isdigit() and len(text) <= NUMBER_DIGITS_MAX):
         raise _garbage(name, "a decimal number", text)
     return int(text)
 
 
-def _mask(params: Mapping[str, str], name: str) -> tuple[PartitionId, ...]:
+def mask_of_text(params: Mapping[str, str], name: str) -> tuple[PartitionId, ...]:
+    """Partitions from a bit mask in hexadecimal; raises `ProtocolError`."""
     text = params.get(name, "")
     if not (len(text) <= MASK_DIGITS_MAX and text and set(text) <= HEX_DIGITS):
         raise _garbage(name, "a bit mask in hexadecimal", text)
@@ -161,9 +163,7 @@ def _mask(params: Mapping[str, str], name: str) -> tuple[PartitionId, ...]:
 
 def _garbage(name: str, wanted: str, found: str) -> ProtocolError:
     remedy = "Only workers of a cluster ask here; all of them must run one release."
-    return ProtocolError(
-        explain(f"{BLOCKS_PATH}: {name}", wanted=wanted, found=repr(found[:40]), remedy=remedy)
-    )
+    return ProtocolError(explain(f"a fetch: {name}", wanted=wanted, found=repr(found[:40]), remedy=remedy))
 
 
 def _not_held(asked: Question) -> str:

@@ -75,7 +75,9 @@ class Watching:
 
     def not_ready(self) -> str | None:
         if self._performer.bench.role.rejoining:
-            return "declared lost; joining again under a new name"
+            return "this life is over; a worker that was declared lost joins again under a new name"
+        if self._performer.bench.role.leaving:
+            return "asked to stop; its partitions move to others"
         if not self._driver.messages_received.get("Welcome"):
             return "the coordinator has not welcomed this worker yet"
         return None
@@ -107,6 +109,12 @@ class Watching:
             "reason",
         )
         add("drizzle_fetches_failed_total", "Fetches that brought nothing", lambda: counters.fetches_failed)
+        add(
+            "drizzle_states_taken_over_total",
+            "States of moved partitions, by whether their former owner gave them or the checkpoint",
+            lambda: {"worker": counters.states_taken_over, "checkpoint": counters.states_not_taken_over},
+            "origin",
+        )
         add("drizzle_tasks_failed_total", "Tasks that failed their job", lambda: counters.tasks_failed)
         add("drizzle_snapshots_failed_total", "Snapshots not stored", lambda: counters.snapshots_failed)
         add(
