@@ -7,6 +7,7 @@ shape or a `ProtocolError`, nothing in between.
 
 from __future__ import annotations
 
+import reprlib
 import types
 import typing
 from collections.abc import Callable
@@ -46,7 +47,7 @@ def decode_envelope(frame: bytes) -> tuple[Envelope, tuple[bytes | None, ...]]:
             explain(
                 "protocol version",
                 wanted=str(PROTOCOL_VERSION),
-                found=repr(version)[:40],
+                found=_shown(version),
                 remedy="Run the same release of Drizzle on every node.",
             )
         )
@@ -71,7 +72,7 @@ def decode_record(kind: type[T], data: bytes) -> T:
             explain(
                 f"record of {kind.__name__}",
                 wanted=f"version {PROTOCOL_VERSION}",
-                found=repr(version)[:40],
+                found=_shown(version),
                 remedy="Start the release that wrote it, or migrate.",
             )
         )
@@ -95,7 +96,8 @@ def _fields(value: object, count: int, thing: str) -> list[Any]:
 
 
 def _shown(value: object) -> str:
-    return repr(value)[:60]
+    """The beginning of a value; bounded in depth, too, since what is shown here may be hostile."""
+    return reprlib.repr(value)[:60]
 
 
 def _unpack(data: bytes) -> object:
@@ -180,7 +182,7 @@ def _decode_message(value: Any) -> Any:
             explain(
                 "message tag",
                 wanted=f"0..{len(_MESSAGES) - 1}",
-                found=repr(tag)[:40],
+                found=_shown(tag),
                 remedy="Run one release everywhere.",
             )
         )
@@ -230,7 +232,7 @@ def _enum_decoder(kind: type[Enum]) -> Decoder:
         except ValueError as error:
             names = ", ".join(str(member.value) for member in kind)
             raise ProtocolError(
-                explain(kind.__name__, wanted=names, found=repr(value)[:40], remedy="Check the sender.")
+                explain(kind.__name__, wanted=names, found=_shown(value), remedy="Check the sender.")
             ) from error
 
     return decode

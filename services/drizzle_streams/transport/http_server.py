@@ -4,8 +4,8 @@ Services add routes; `HttpTransport` adds its own. Every door wants a token of t
 cluster's services unless it was added with another key or as public. Paths that do
 not exist want a user's: who has no token learns nothing from asking around.
 
-Bounds: connections, header lines, bodies, idle connections, the time a close
-may take. Errors are JSON (`http_errors`).
+Bounds: connections, header lines and their number, bodies, the time for headers, idle
+connections, the time a close may take. Errors are JSON (`http_errors`).
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from drizzle_streams.transport.base import MIB, Address, RefuseReason
 from drizzle_streams.transport.http_errors import Handler, RefusedError, answer_errors
 
 WILDCARDS = frozenset({"", "0.0.0.0", "::"})
+SWEEP_SHARE = 0.25
+"""How often silent connections are looked for, in terms of `headers_timeout_s`: so much later they go."""
 SAFE_METHODS = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
 
 
@@ -40,8 +42,10 @@ class ServerLimits:
     header_line_bytes_max: int = 8190
     headers_max: int = 64
     connections_max: int = 1024
+    headers_timeout_s: float = 10.0
+    """From accepting a connection to the end of its first request's headers, TLS handshake included."""
     idle_timeout_s: float = 75.0
-    """A kept connection without a request is closed after this."""
+    """A kept connection is closed when its next request's headers are not complete after this."""
     close_timeout_s: float = 2.0
     """What running handlers get at a close before they are cancelled."""
 
@@ -80,6 +84,10 @@ class HttpServer:
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
         self._handling: set[asyncio.Task[object]] = set()
+        self._silent: dict[asyncio.BaseProtocol, float] = {}
+        """Connections whose first request has not come, with when that was first seen."""
+        self._spoke: set[asyncio.BaseProtocol] = set()
+        self._sweep: asyncio.TimerHandle | None = None
         self.refused: Counter[RefuseReason] = Counter()
         """Requests turned away at the door, by reason."""
 
@@ -119,11 +127,17 @@ class HttpServer:
         await runner.setup()
         try:
             self._listener = await asyncio.get_running_loop().create_server(
-                lambda: self._protocol(runner), self._host, self._port, ssl=self._ssl_context
+                lambda: self._protocol(runner),
+                self._host,
+                self._port,
+                ssl=self._ssl_context,
+                ssl_handshake_timeout=limits.headers_timeout_s if self._ssl_context else None,
             )
         except OSError as error:
             await runner.cleanup()
             raise self._cannot_listen(error) from error
+        assert runner.server is not None
+        self._hang_up_on_silence(runner.server)
         self._runner = runner
         self._port = self._listener.sockets[0].getsockname()[1]
 
@@ -140,6 +154,8 @@ class HttpServer:
             await asyncio.wait(self._handling, timeout=self._limits.close_timeout_s)
         for task in self._handling:
             task.cancel()
+        if self._sweep is not None:
+            self._sweep.cancel()
         if runner is not None:
             await runner.cleanup()
 
@@ -152,9 +168,27 @@ class HttpServer:
             return _Closed()
         return server()
 
+    def _hang_up_on_silence(self, server: web.Server) -> None:
+        """Close connections whose first request's headers do not come, and look again later.
+
+        Only what is open is remembered, so a flood of short connections costs nothing here.
+        """
+        loop = asyncio.get_running_loop()
+        now, longest = loop.time(), self._limits.headers_timeout_s
+        connections = server.connections
+        self._spoke.intersection_update(connections)
+        silent = (one for one in connections if one not in self._spoke)
+        self._silent = {one: self._silent.get(one, now) for one in silent}
+        for protocol in connections:
+            if now - self._silent.get(protocol, now) >= longest:
+                self.refused[RefuseReason.HEADERS_TIMEOUT] += 1
+                protocol.force_close()
+        self._sweep = loop.call_later(longest * SWEEP_SHARE, self._hang_up_on_silence, server)
+
     @web.middleware
     async def _doorkeeper(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Key first, then the announced length of the body, before any of it is read."""
+        self._spoke.add(request.protocol)
         key = self._key(request)
         fault = self._fault(request, key)
         if fault is not None:
