@@ -163,6 +163,8 @@ def _annotation(one: Annotation) -> Json:
         "iconColor": one.colour,
         "expr": one.expr,
         "step": "5s",
+        # Newer releases of Grafana's Prometheus plugin keep the query here.
+        "target": {"refId": "Anno", "expr": one.expr, "interval": "5s"},
         "titleFormat": one.title,
         "textFormat": "",
         "tagKeys": "job",
