@@ -125,6 +125,7 @@ def test_counts_start_at_nothing_so_that_the_first_is_an_increase(looked: Looked
     looked.watch.refresh()
     for name in ("groups_cut", "speculations", "batches_replayed"):
         assert looked.shows(f"drizzle_{name}_total", job=NAME) == 0
+    assert looked.shows("drizzle_recovery_seconds_count", job=NAME) == 0
 
 
 def test_jobs_are_counted_by_phase_and_leave_nothing_when_they_end(looked: Looked) -> None:

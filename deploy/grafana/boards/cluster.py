@@ -125,7 +125,8 @@ WORKERS = Row(
     (
         stacked(
             "Workers by state",
-            "Alive: the lease holds. Suspected: somebody could not reach it, and its lease still holds.",
+            "Alive: the lease holds. Suspected: somebody could not reach it, and its lease still holds."
+            " Draining: it leaves in order, at the next boundary.",
             "none",
             Query("sum by (state) (drizzle_workers)", "{{state}}"),
             width=6,

@@ -114,7 +114,7 @@ class Watch:
         metrics.checkpoint_age_seconds.of(name).set(max(0.0, now - (job.committed_at or seen.since)))
         metrics.checkpoint_interval_seconds.of(name).set(job.snapshot_every * interval_s)
         metrics.recovering.of(name).set(job.recovery is not None)
-        for counted in (metrics.speculations, metrics.batches_replayed):
+        for counted in (metrics.speculations, metrics.batches_replayed, metrics.recovery_seconds):
             counted.of(name)  # from 0 on, or the first count would be no increase to who watches
         self._refresh_tuner(job, cost)
         for ended in job.recoveries:
