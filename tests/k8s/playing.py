@@ -280,8 +280,12 @@ def _references(spec: Object) -> Iterator[dict[str, Any]]:
 
 
 def established(process: int) -> Iterator[tuple[str, int, str, int]]:
-    """TCP connections of a process's network: own address and port, the other's address and port."""
-    for line in Path(f"/proc/{process}/net/tcp").read_text().splitlines()[1:]:
+    """TCP connections of a process's network: own address and port, the other's; none if it has ended."""
+    try:
+        lines = Path(f"/proc/{process}/net/tcp").read_text().splitlines()[1:]
+    except OSError:
+        return
+    for line in lines:
         own, other, state = line.split()[1:4]
         if state == "01":
             yield (*_endpoint(own), *_endpoint(other))

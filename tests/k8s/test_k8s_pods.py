@@ -34,7 +34,12 @@ POLL_S = 0.5
 ASK_READY = ("python", "-I", "-S", "/opt/drizzle/deploy/healthy.py", "/readyz")
 """The image's own check: it says why not, and nothing if all is well."""
 LOAD_SECONDS = 20
-LOAD = {"LOAD_RATE": "1000", "LOAD_SECONDS": str(LOAD_SECONDS), "YSB_WINDOW_MS": "5000"}
+LOAD = {
+    "LOAD_RATE": "1000",
+    "LOAD_SECONDS": str(LOAD_SECONDS),
+    "LOAD_BLOCK_MS": "20",
+    "YSB_WINDOW_MS": "5000",
+}
 OVERLAY = f"""\
 apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
@@ -214,14 +219,19 @@ def test_counts_are_exact_and_policies_let_all_of_it_through(cluster: Play, obje
     components |= _components(cluster)
     seen: set[tuple[str, str, int]] = set()
 
+    processes = {
+        cluster.process(container): found.component
+        for found in cluster.played.values()
+        for container in found.containers
+    }
+
     def look() -> None:
-        for found in cluster.played.values():
-            for container in found.containers:
-                seen.update(_connections(cluster, found.component, container, components))
+        for process, component in processes.items():
+            seen.update(_connections(component, process, components))
 
     verdict = _verdict(cluster, load, while_it_runs=look)
     assert verdict["windows"] >= LOAD_SECONDS // 5
-    assert {("load", "source"), ("load", "redis"), ("worker", "redis"), ("coordinator", "redis")} <= {
+    assert {("load", "source"), ("worker", "redis"), ("coordinator", "redis")} <= {
         (source, target) for source, target, _ in seen
     }
     assert {edge for edge in seen if not _leave(policies, objects, *edge)} == set()
@@ -244,6 +254,33 @@ def test_the_pod_that_leads_is_killed_and_counts_are_exact(cluster: Play) -> Non
     _wait_for_members(cluster)
 
 
+def test_a_worker_pod_that_is_asked_to_stop_leaves_in_order(cluster: Play, objects: list[Object]) -> None:
+    """As Kubernetes ends a pod: SIGTERM, and the grace of the manifest. Its last worker leaves under load."""
+    for old in cluster.of("load"):
+        cluster.remove(old)
+    told = len(_story(cluster))
+    load = _start_load(cluster)
+    _until(lambda: _acknowledged(load) > 2_000, LOAD_TIMEOUT_S, cluster.logs)
+    [workers] = cluster.of("worker")
+    leaving = workers.containers[-1]
+    [manifest] = [one for one in of_kind(objects, "Deployment") if one["metadata"]["name"] == "worker"]
+    podman("stop", "-t", str(manifests.pod(manifest)["terminationGracePeriodSeconds"]), leaving)
+    assert _state(cluster, leaving)["ExitCode"] == 0, cluster.logs()
+    _verdict(cluster, load)
+    kinds = [line["kind"] for line in _story(cluster)[told:]]
+    assert "WorkerLeaving" in kinds, kinds
+    assert "WorkerLost" not in kinds, kinds
+    podman("start", leaving)
+    _wait_for_members(cluster)
+
+
+def _story(play: Play) -> list[Object]:
+    """What the coordinator that leads has told."""
+    [coordinators] = play.of("coordinator")
+    said = podman("exec", coordinators.containers[0], "drizzle", "story", "--json")
+    return [json.loads(line) for line in said.splitlines()]
+
+
 # --- policies and connections -------------------------------------------------------------
 
 
@@ -257,13 +294,8 @@ def _end(objects: list[Object], component: str) -> End:
     return End(next(found for found in labels if found["app.kubernetes.io/component"] == component))
 
 
-def _connections(
-    play: Play, component: str, container: str, components: dict[str, str]
-) -> Iterator[tuple[str, str, int]]:
-    """Connections that a container opened to others: from whom, to whom, to which port."""
-    process = play.process(container)
-    if not process:
-        return
+def _connections(component: str, process: int, components: dict[str, str]) -> Iterator[tuple[str, str, int]]:
+    """Connections that a process opened to others: from whom, to whom, to which port."""
     for _, own_port, other, other_port in established(process):
         if other in components and own_port not in PORTS.values():
             yield component, components[other], other_port
