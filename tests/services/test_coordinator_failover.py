@@ -10,11 +10,17 @@ from typing import Any
 import aiohttp
 import pytest
 
+from drizzle_streams.coordinator.leadership import Leadership
 from drizzle_streams.coordinator.service import CoordinatorService
+from drizzle_streams.coordinator.silence import LeadersTransport
 from drizzle_streams.local.ports import free_port
+from drizzle_streams.model.ids import COORDINATOR, NodeId
 from drizzle_streams.protocol.leading import LEADER_PATH
 from drizzle_streams.stores.memory import MemoryLedger
+from drizzle_streams.transport.base import DropReason
+from drizzle_streams.transport.http_server import HttpServer
 from tests.services.service_worlds import (
+    TOKEN,
     ask,
     coordinator_on,
     job_becomes,
@@ -162,6 +168,109 @@ async def test_a_leader_that_is_cut_off_falls_silent_and_stands_by_when_it_comes
         assert values["placement"].keys() == {one.id}, "the worker was not refused"
         assert not any(type(action).__name__ == "Rejoin" for action in one.performer.performed)
         assert one.leader.address == reader.leader.address == pair.at("two")
+
+
+async def test_a_standby_leaves_others_one_lease_to_come_first(pair):
+    standby = pair.start("two", standby=True, leader_lease_ms=2_000)
+    await until(lambda: bool(standby.address), "it stands by")
+    first = pair.start("one", leader_lease_ms=2_000)
+    await leads(pair, first)
+    await pair.stands_by("two")
+    assert standby.leadership.taken == 0
+    await pair.kill("one")
+    await leads(pair, standby)
+
+
+async def test_a_standby_leads_where_nobody_else_does(pair):
+    began = asyncio.get_running_loop().time()
+    standby = pair.start("two", standby=True)
+    await leads(pair, standby)
+    assert asyncio.get_running_loop().time() - began >= LEASE_MS / 1000
+
+
+async def test_a_standby_does_not_take_what_an_earlier_life_of_its_own_left(ledger, pair):
+    """It was told to leave the lead to others: so also right after its own life ended."""
+    assert await ledger.acquire_lease("two", LONG_MS, pair.at("two"))
+    standby = pair.start("two", standby=True)
+    await until(lambda: bool(standby.address), "it stands by")
+    await asyncio.sleep(0.05)
+    assert standby.leadership.taken == 0
+    plain = pair.start("one")
+    await ledger.release_lease("two")
+    await leads(pair, plain)
+
+
+async def test_a_question_on_who_leads_waits_for_news_and_no_longer_than_it_says(pair):
+    first = pair.start("one")
+    await leads(pair, first)
+    known = await pair.answer("one")
+    assert (known["leads"], known["leader"]) == (True, pair.at("one"))
+    assert await pair.answer("one", f"?term={known['term']}&wait_ms=50") == known, "nothing new"
+    second = pair.start("two")
+    await pair.stands_by("two")
+    waiting = asyncio.create_task(pair.answer("two", f"?term={known['term']}&wait_ms=10000"))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    await pair.kill("one")
+    news = await waiting
+    assert news["term"] > known["term"]
+    assert (news["leader"], news["leads"]) == (pair.at("two"), True)
+    await leads(pair, second)
+    for question in ("?term=x", "?wait_ms=1e3", f"?term={'9' * 40}"):
+        answer = await ask("GET", f"{pair.at('two')}{LEADER_PATH}{question}")
+        assert (answer.status, "a whole number" in answer.error) == (400, True)
+    assert (await ask("GET", pair.at("two") + LEADER_PATH, token=None)).status == 401
+
+
+async def test_who_waits_for_news_does_not_hold_up_a_stop(pair):
+    one, stop = coordinator_on(MemoryLedger(), name="alone"), asyncio.Event()
+    living = asyncio.create_task(one.run(stop))
+    await until(one.started.is_set, "it leads")
+    waiting = asyncio.create_task(ask("GET", f"{one.address}{LEADER_PATH}?term={1 << 48}&wait_ms=10000"))
+    await asyncio.sleep(0.05)
+    began = asyncio.get_running_loop().time()
+    stop.set()
+    await living
+    assert asyncio.get_running_loop().time() - began < 5.0
+    assert (await waiting).status == 200
+
+
+async def test_a_leader_that_cannot_be_certain_says_nothing(ledger):
+    server = HttpServer("127.0.0.1", 0, TOKEN)
+    transport = LeadersTransport(COORDINATOR, server, TOKEN)
+    leadership = Leadership(ledger, "one", LEASE_MS, clock=lambda: clock)
+    transport.leads = lambda: leadership.leads
+    clock = 100.0
+    await transport.start()
+    try:
+        transport.send(NodeId("worker-1"), "http://127.0.0.1:1", b"a")
+        assert transport.counters.dropped == {DropReason.NOT_LEADING: 1}, "it never led"
+        assert await leadership.take()
+        transport.send(NodeId("worker-1"), "http://127.0.0.1:1", b"b")
+        assert transport.peers == 1, "it dials"
+        clock += LEASE_MS / 1000
+        transport.send(NodeId("worker-1"), "http://127.0.0.1:1", b"c")
+        assert transport.counters.dropped[DropReason.NOT_LEADING] == 2
+    finally:
+        await transport.close()
+
+
+async def test_a_lease_counts_from_before_it_was_asked_for():
+    """The answer may have been long under way: by then the store's clock has run."""
+    clock = 100.0
+
+    class Slow(MemoryLedger):
+        async def acquire_lease(self, holder: str, ttl_ms: int, address: str = "") -> bool:
+            nonlocal clock
+            taken = await super().acquire_lease(holder, ttl_ms, address)
+            clock += 0.4
+            return taken
+
+    leadership = Leadership(Slow(lambda: clock), "one", LEASE_MS, clock=lambda: clock)
+    assert await leadership.take()
+    assert leadership.leads
+    clock += 0.11
+    assert not leadership.leads, "though the answer came a tenth of a second ago"
 
 
 class CutOff:
