@@ -14,7 +14,7 @@ from drizzle_streams.coordinator.memory import Memory
 from drizzle_streams.coordinator.programs import PROGRAMS_BYTES_MAX, Programs
 from drizzle_streams.coordinator.stopwatch import TURNS_KEPT, JobCost, Stopwatch
 from drizzle_streams.core.coordinator_job import CoordinatorJob
-from drizzle_streams.core.events import NodeExited
+from drizzle_streams.core.events import LaunchMeasured, NodeExited
 from drizzle_streams.core.machine import Actions, Delete, Put, Send
 from drizzle_streams.core.story import Story
 from drizzle_streams.errors import BackPressureError, CorruptError, FencedError, ProtocolError, StoreError
@@ -22,11 +22,13 @@ from drizzle_streams.model.ids import BatchId, Generation, GroupId, JobId, NodeI
 from drizzle_streams.protocol.codec import encode_record
 from drizzle_streams.protocol.messages import Envelope, Heartbeat, Item, Launch
 from drizzle_streams.protocol.records import GroupRecord, JobPhase, JobRecord, job_key
+from drizzle_streams.protocol.tokens import SEAL_BYTES, Keyring
 from drizzle_streams.stores.memory import MemoryLedger, MemorySnapshotStore
 from drizzle_streams.transport.http_errors import RefusedError
 from tests.services.service_worlds import coordinator_on, running, two_stages, until
 
 JOB = JobId("sums")
+RING = Keyring(("secret-of-the-tests",))
 SPEC = two_stages()
 RECORD = JobRecord(SPEC, JobPhase.WAITING, ())
 
@@ -109,7 +111,7 @@ async def test_keys_of_other_releases_are_left_alone(ledger, caplog):
 async def programs_of(ledger: MemoryLedger, active: set[JobId]) -> Programs:
     memory = Memory(ledger)
     left = await memory.begin()
-    return Programs(memory, left.programs, active.__contains__)
+    return Programs(memory, left.programs, active.__contains__, RING)
 
 
 async def test_a_submission_that_comes_to_nothing_leaves_no_file(ledger):
@@ -138,7 +140,7 @@ async def test_forgetting_a_job_never_takes_the_file_of_its_successor(ledger):
                 pass
         active.add(JOB)
     await programs.forget(JOB)
-    assert programs.get(JOB) == b"two"
+    assert programs.get(JOB) == RING.seal(JOB, b"two")
     active.discard(JOB)
     await programs.forget(JOB)
     assert ledger.sealed == {}
@@ -150,7 +152,7 @@ async def test_job_files_are_bounded_together(ledger):
     programs._active = active.__contains__
     active.clear()
     for name in ("a", "b", "c", "d"):
-        async with programs.submission(JobId(name), bytes(PROGRAMS_BYTES_MAX // 4)):
+        async with programs.submission(JobId(name), bytes(PROGRAMS_BYTES_MAX // 4 - SEAL_BYTES)):
             active.add(JobId(name))
     with pytest.raises(BackPressureError, match="job files"):
         async with programs.submission(JOB, b"x"):
@@ -235,16 +237,22 @@ def launch(job: str, first: int) -> Launch:
 
 
 async def test_launching_turns_are_measured_from_call_to_call():
-    # Each turn: the call begins at one reading of the clock and ends at the next.
-    times = iter([0.0, 0.1, 1.0, 1.3, 2.0, 2.2, 2.5, 2.6])
+    # Each turn: the call begins at one reading of the clock, has decided at the next, and ends at the third.
+    times = iter([0.0, 0.02, 0.1, 1.0, 1.1, 1.3, 2.0, 2.1, 2.2, 2.5, 2.55, 2.6])
     beat = said(Heartbeat(NodeId("w"), 0.0))
     watch = Stopwatch(
         Scripted(said(launch("a", 0)), said(launch("a", 5)), beat, said(launch("b", 0))), lambda: next(times)
     )
-    event = NodeExited(NodeId("nobody"))
+    event, heard = NodeExited(NodeId("nobody")), list[LaunchMeasured]()
+    watch.on_launch = heard.append
     for _ in range(4):
         watch.handle(event, 0.0)
         watch.next_deadline()
+    assert [(m.job, m.group, round(m.plan_s, 6), round(m.carry_out_s, 6)) for m in heard] == [
+        ("a", 0, 0.02, 0.08),
+        ("a", 5, 0.1, 0.2),
+        ("b", 0, 0.05, 0.05),
+    ]
     cost = watch.cost(JobId("a"))
     assert (cost.messages, round(cost.seconds, 6)) == (2, 0.4)
     assert cost.bytes == 2 * len(encode_record(launch("a", 0)))

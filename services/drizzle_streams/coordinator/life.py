@@ -84,7 +84,7 @@ class Life:
         await self._tidy()
         performer = CoordinatorPerformer(self._memory, self._chores, self._programs, self.role.jobs.get)
         driver = Driver(self._stopwatch, self._clock, transport, performer, self._memory.persist)
-        performer.post = driver.post
+        performer.post = self._stopwatch.on_launch = driver.post
         lag = self._measure(transport, driver)
         async with AsyncExitStack() as closing, Supervisor() as tasks:
             transport.on_failure = tasks.fail

@@ -3,7 +3,8 @@
 Stands between driver and machine. A turn runs from the machine being called to the driver
 calling it again: planning, writing the ledger, encoding and sending. Turns that launch count
 against the jobs they launch; `overhead` is their time over all the time that passed, for the
-last groups. The figure is what the paper's group-size tuner steers by.
+last groups. The figure is what the paper's group-size tuner steers by. What launching a group
+took is told to `on_launch`, so that the machine within can hear of it as an event.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from drizzle_streams.core.events import Event
+from drizzle_streams.core.events import Event, LaunchMeasured
 from drizzle_streams.core.machine import Actions, Machine
-from drizzle_streams.model.ids import JobId
+from drizzle_streams.model.ids import GroupId, JobId
 from drizzle_streams.protocol.codec import encode_record
 from drizzle_streams.protocol.messages import Launch, LaunchStage, Message
 
@@ -53,7 +54,10 @@ class Stopwatch:
     def __init__(self, machine: Machine, clock: Callable[[], float] = time.perf_counter) -> None:
         self._machine = machine
         self._clock = clock
+        self.on_launch: Callable[[LaunchMeasured], None] = _unheard
         self._since: float | None = None
+        self._decided = 0.0
+        self._groups: dict[tuple[JobId, GroupId], None] = {}
         self._launching: frozenset[JobId] = frozenset()
         self.busy_seconds = 0.0
         self.jobs: dict[JobId, JobCost] = {}
@@ -84,6 +88,7 @@ class Stopwatch:
         self.jobs.pop(job, None)
 
     def _noted(self, actions: Actions) -> Actions:
+        self._decided = self._clock()
         launched: set[JobId] = set()
         sized: tuple[Message | None, int] = (None, 0)
         for send in actions.send:
@@ -91,6 +96,8 @@ class Stopwatch:
                 message = item.message
                 if not isinstance(message, Launch | LaunchStage):
                     continue
+                if isinstance(message, Launch):
+                    self._groups[message.job, message.group] = None
                 if sized[0] is not message:  # one launch goes to every node of the group
                     sized = (message, len(encode_record(message)))
                 cost = self.jobs.setdefault(message.job, JobCost())
@@ -103,11 +110,21 @@ class Stopwatch:
     def _turn_ends(self) -> None:
         if self._since is None:
             return
-        spent = self._clock() - self._since
+        ended = self._clock()
+        spent = ended - self._since
         for job in self._launching:
             share = spent / len(self._launching)
             cost = self.jobs[job]
             cost.seconds += share
             cost.turns.append((self._since, share))
         self.busy_seconds += spent
+        for job, group in self._groups:
+            groups = len(self._groups)
+            plan_s, carry_out_s = (self._decided - self._since) / groups, (ended - self._decided) / groups
+            self.on_launch(LaunchMeasured(job, group, plan_s, carry_out_s))
+        self._groups.clear()
         self._since, self._launching = None, frozenset()
+
+
+def _unheard(measured: LaunchMeasured) -> None:
+    """A stopwatch that nobody listens to only counts."""

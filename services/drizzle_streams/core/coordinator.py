@@ -124,6 +124,10 @@ class Coordinator:
                 self._lose(node, "its process ended", now, out)
             case ev.PeerUnreachable(node=node) | ev.LinkOverflowed(node=node):
                 self._suspect(node, "the coordinator", now)
+            case ev.LaunchMeasured(job=job_id, group=group, plan_s=plan_s, carry_out_s=carry_out_s):
+                if (job := self.jobs.get(job_id)) is not None:
+                    job.sizing.launch_measured(group, plan_s, carry_out_s)
+                return
             case _:
                 return
         self._settle(now, out)
@@ -139,6 +143,8 @@ class Coordinator:
             case msg.Heartbeat(node=node, busy=busy):
                 if not self.membership.renew(node, busy, now):
                     self._answer_stranger(sender, out)
+                for job in self.jobs.values():
+                    job.sizing.heard(WorkerId(node), busy, now)
             case msg.PeerSuspected(node=node, peer=peer):
                 self._suspect(peer, node, now)
             case _:

@@ -19,8 +19,9 @@ from drizzle_streams.core.boundary import (
     furthest,
 )
 from drizzle_streams.core.checkpoints import Checkpoints
+from drizzle_streams.core.group_sizing import GroupSizing
 from drizzle_streams.core.machine import Effects
-from drizzle_streams.core.planner import next_group
+from drizzle_streams.core.planner import PLAN_AHEAD_MS, next_group
 from drizzle_streams.core.progress import Progress
 from drizzle_streams.core.recovery import Facts, Plan, plan_recovery
 from drizzle_streams.core.story import Story
@@ -89,6 +90,7 @@ class CoordinatorJob:
         self.group: GroupRecord | None = None
         self.progress = Progress(spec)
         self.checkpoints = Checkpoints(spec)
+        self.sizing = GroupSizing(spec, story, PLAN_AHEAD_MS / 1000.0)
         self.committed_at = 0.0
         self.planned_workers: frozenset[WorkerId] = frozenset()
         self.wants_plan = ""
@@ -116,6 +118,8 @@ class CoordinatorJob:
         """A new coordinator: wait for the owners to say what they hold, but not for ever."""
         self.phase, self.detail, self.layouts = record.phase, record.detail, record.layouts
         self.group = group
+        if group is not None:
+            self.sizing.restore(group)
         if checkpoint is not None:
             self.checkpoints.restore(checkpoint)
             self.progress.restore(checkpoint.batch)
@@ -160,6 +164,7 @@ class CoordinatorJob:
         for key in lost:
             del self.holders[key]
         if lost:
+            self.sizing.lost(worker, now)
             self.want_plan(f"{worker} lost", now)
 
     def lay_out(self, sources: list[tuple[SourceId, int]]) -> bool:
@@ -200,6 +205,7 @@ class CoordinatorJob:
         self._note_recovery(plan, now, first=first_plan, boundary=boundary)
         self.generation, self.placement = generation, plan.placement
         self.planned_workers = frozenset(worker for worker, _ in workers)
+        self.sizing.planned(self.planned_workers, now)
         if self.phase is JobPhase.WAITING:
             self.phase = JobPhase.RUNNING
         self._persist_plan(out)
@@ -347,7 +353,15 @@ class CoordinatorJob:
             group = next_group(self.spec, self.group, self.progress.frontier, now * 1000.0)
             if group is None:
                 return
-            self._launch_group(group, out)
+            progress = self.progress
+            sized = self.sizing.sized(
+                group,
+                now,
+                placement=self.placement,
+                frontier=progress.frontier,
+                latencies=progress.latencies,
+            )
+            self._launch_group(sized, out)
 
     def _launch_group(self, group: GroupRecord, out: Effects) -> None:
         self.group = group
@@ -460,6 +474,7 @@ class CoordinatorJob:
             )
             self.recoveries = [*self.recoveries, ended][-RECOVERIES_KEPT_MAX:]
             self.recovery = None
+            self.sizing.recovered(seconds, ended.replayed_batches)
             text = f"{ended.reason}: caught up after {seconds:.3f} s"
             self.story.tell(now, "Recovered", text, self.spec.job)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from drizzle_streams.core.actions import FetchBlocks, FetchInput
 from drizzle_streams.model.bounds import Bounds
-from drizzle_streams.model.ids import BatchId, CohortId, JobId, NodeId, StageId
+from drizzle_streams.model.ids import BatchId, CohortId, GroupId, JobId, NodeId, StageId
 from drizzle_streams.model.job import JobSpec
 from drizzle_streams.model.snapshot import SnapshotRef
 from drizzle_streams.model.task import TaskError, TaskKey
@@ -240,6 +240,16 @@ class NodeExited:
     node: NodeId
 
 
+@dataclass(frozen=True, slots=True)
+class LaunchMeasured:
+    """The turn that launched a group took so long: deciding, and then ledger, encoding and sending."""
+
+    job: JobId
+    group: GroupId
+    plan_s: float
+    carry_out_s: float
+
+
 Event = (
     EnvelopeArrived
     | Received
@@ -267,4 +277,5 @@ Event = (
     | JobSubmitted
     | StopRequested
     | NodeExited
+    | LaunchMeasured
 )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from drizzle_streams.model.ids import Generation, JobId, StageId, StreamId
+from drizzle_streams.model.tuning import AS_STATED, Tuning
 
 
 class Scheduling(StrEnum):
@@ -40,6 +41,7 @@ class StageSpec:
 class JobSpec:
     """A job as the coordinator plans it. Units are in the names.
 
+    `group_size` is what every group has, or what the first one has where `tuning` chooses.
     `partitions` of a stage that reads a stream is 0 until the coordinator has laid
     the stream out over its sources (`with_stream_partitions`).
     """
@@ -53,6 +55,7 @@ class JobSpec:
     key_groups: int = 1024
     start_from: str = "earliest"
     born: Generation = Generation(0)
+    tuning: Tuning = AS_STATED
 
     @property
     def run(self) -> str:

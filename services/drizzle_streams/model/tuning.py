@@ -54,3 +54,7 @@ class Tuning:
     wait_cost: float | None = None
     utilisation_target: float = 0.7
     memory_bytes: int = 0
+
+
+AS_STATED = Tuning()
+"""No tuning: every group has the size that the job states."""

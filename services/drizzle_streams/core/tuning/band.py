@@ -186,11 +186,11 @@ def _up(cost: float, per_batch: float) -> float:
     """Whole batches that carry the cost, at least one; infinite when no number does."""
     if cost <= 0.0:
         return 1.0
-    return max(1.0, float(math.ceil(cost / per_batch - ROUNDING))) if per_batch > 0.0 else math.inf
+    batches = cost / per_batch if per_batch > 0.0 else math.inf
+    return max(1.0, float(math.ceil(batches - ROUNDING))) if math.isfinite(batches) else math.inf
 
 
 def _down(budget: float, per_batch: float) -> float:
     """Whole batches that the budget carries, perhaps none; infinite when they cost nothing."""
-    if per_batch <= 0.0 or math.isinf(budget):
-        return math.inf
-    return float(math.floor(budget / per_batch + ROUNDING))
+    batches = budget / per_batch if per_batch > 0.0 else math.inf
+    return float(math.floor(batches + ROUNDING)) if math.isfinite(batches) else math.inf

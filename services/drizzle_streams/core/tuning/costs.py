@@ -160,7 +160,7 @@ class GroupCosts:
             adaptation_s=settings.adaptation_objective_ms / 1000.0,
             ahead_s=environment.look_ahead_s,
             ahead_groups=environment.look_ahead_groups,
-            cuts=environment.cut_round_trip_s is not None,
+            cuts=environment.cut_round_trip_s is not None and not environment.stops_wait,
             batch_bytes=environment.batch_bytes,
             memory_bytes=float(settings.memory_bytes or math.inf),
             retention_s=environment.retention_s,

@@ -14,6 +14,9 @@ from drizzle_streams.core.tuning.band import Alarm, Constraint
 from drizzle_streams.model.ids import GroupId
 from drizzle_streams.model.tuning import TuningMode
 
+DETECTION_S = 2.0
+"""How long a loss goes unnoticed, unless recoveries show something else: a worker's lease."""
+
 
 @dataclass(frozen=True, slots=True)
 class GroupMeasured:
@@ -54,9 +57,11 @@ class Environment:
     `workers` that are alive; `tasks_per_batch` over all stages. `pipelined`: groups are launched
     while the one before runs, by `look_ahead_s` seconds or `look_ahead_groups` groups; otherwise plan
     and launch stall every boundary. `cut_round_trip_s`: a round trip to the workers where groups
-    can be cut, else None. `replays_group`: failures replay from the last group boundary, as in
-    the paper, and not from checkpoints of their own. `detection_s`: how long a loss goes unnoticed.
-    `batch_bytes`: kept per batch until its group ends. `retention_s`: how long sources keep input.
+    can be cut, else None; `stops_wait`: a job that is stopped waits for the end of its group all the
+    same, so that its length is still promised. `replays_group`: failures replay from the last
+    group boundary, as in the paper, and not from checkpoints of their own. `detection_s`: how long
+    a loss goes unnoticed. `batch_bytes`: kept per batch until its group ends. `retention_s`: how
+    long sources keep input.
     """
 
     batch_interval_ms: float
@@ -66,8 +71,9 @@ class Environment:
     look_ahead_s: float = 0.0
     look_ahead_groups: float = 0.0
     cut_round_trip_s: float | None = None
+    stops_wait: bool = False
     replays_group: bool = True
-    detection_s: float = 2.0
+    detection_s: float = DETECTION_S
     batch_bytes: float = 0.0
     retention_s: float = math.inf
 
