@@ -34,6 +34,21 @@ def test_the_schemas_take_them(tree: Path, overlay: str, version: str) -> None:
     assert faults(manifests.render(tree / overlay), version) == []
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_autoscaler_by_slots_is_taken(tmp_path: Path, version: str) -> None:
+    overlay = manifests.with_secrets(tmp_path / "k8s") / "by-slots"
+    overlay.mkdir()
+    (overlay / "kustomization.yaml").write_text(
+        "namespace: drizzle\nresources: [../base]\ncomponents: [../components/autoscale-by-slots]\n"
+    )
+    objects = manifests.render(overlay)
+    assert faults(objects, version) == []
+    [metric] = named(objects, "HorizontalPodAutoscaler", "worker")["spec"]["metrics"]
+    assert metric["external"]["target"] == {"type": "Value", "value": "500m"}
+    rules = (manifests.ROOT / "deploy" / "prometheus" / "rules" / "drizzle.yml").read_text()
+    assert metric["external"]["metric"]["name"].replace("_", ":") in rules
+
+
 def test_the_schemas_find_what_is_misspelt(base: list[Object]) -> None:
     spoilt = copy.deepcopy(base)
     named(spoilt, "Deployment", "coordinator")["spec"]["replicas"] = "2"
