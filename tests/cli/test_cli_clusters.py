@@ -12,6 +12,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from drizzle_streams.api.client import Destination
+from drizzle_streams.cli import status
+from drizzle_streams.errors import UnreachableError
 from drizzle_streams.local.found import STATE_DIRECTORY, leave_note
 from tests.cli.said import Drizzle
 
@@ -263,6 +266,55 @@ def test_status_as_json_is_everything(drizzle: Drizzle, known: Cluster) -> None:
     values = json.loads(drizzle("status", "--json").out)
     assert (values["leader"], values["generation"]) == (known.address, 7)
     assert values["jobs"][0]["batch_latency_ms"]["recent"]["p99"] == 19.25
+
+
+def test_status_warns_where_the_loss_of_a_worker_could_not_be_made_good(
+    drizzle: Drizzle, known: Cluster
+) -> None:
+    words = "above 1/2: if a worker is lost, the others do not catch up"
+    assert words not in " ".join(drizzle("status").out.split())
+    known.workers = [member("worker-1-aa", busy=0.7), member("worker-2-bb", busy=0.4)]
+    assert f"! utilisation 55% is {words}" in " ".join(drizzle("status").out.split())
+    known.workers = known.workers[:1]
+    assert words not in " ".join(drizzle("status").out.split())
+
+
+def test_status_shows_what_chose_the_group_size(drizzle: Drizzle, known: Cluster) -> None:
+    known.jobs[0]["tuner"] = {
+        "mode": "model",
+        "lower": 3,
+        "binds": "overhead",
+        "inputs": {"delay_seconds": 0.25},
+    }
+    said = drizzle("status").out
+    assert "  tuner       mode model, lower 3, binds overhead\n" in said
+    assert "    inputs    delay_seconds 0.25\n" in said
+
+
+def test_status_that_is_watched_goes_on_through_an_outage(
+    drizzle: Drizzle, known: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person who watches a failover sees that nobody answers, and then that all is well again."""
+    rounds = iter([UnreachableError("nobody answers"), None])
+    read = status.read
+
+    def sometimes(to: Destination) -> dict[str, Any]:
+        failure = next(rounds, None) if known.asked else None
+        if failure is not None:
+            raise failure
+        return read(to)
+
+    naps = iter([0, 0])
+
+    def sleep(_: float) -> None:
+        if next(naps, None) is None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(status, "read", sometimes)
+    monkeypatch.setattr("drizzle_streams.cli.status.time.sleep", sleep)
+    said = drizzle("status", "--watch")
+    assert said.code == 130
+    assert "job ysb: running" in said.out
 
 
 def test_an_empty_cluster_says_what_is_missing(drizzle: Drizzle, known: Cluster) -> None:

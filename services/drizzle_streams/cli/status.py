@@ -120,6 +120,7 @@ def warnings(values: dict[str, Any]) -> list[str]:
         found.append("no source: nothing is taken in or read")
     suspected = [m["id"] for kind in ("workers", "sources") for m in values[kind] if m["suspected"]]
     found += [f"{node} could not be reached by another node" for node in suspected]
+    found += _no_reserve([worker["busy"] for worker in values["workers"]])
     for job in values["jobs"]:
         found += [f"{job['job']}: {text}" for text in job.get("warnings", ())]
         if job["recovering"] is not None:
@@ -128,6 +129,15 @@ def warnings(values: dict[str, Any]) -> list[str]:
                 f"{job['job']} recovers since {recovering['since_ms']:,.0f} ms: {recovering['reason']}"
             )
     return found
+
+
+def _no_reserve(busy: list[float]) -> list[str]:
+    """Of N workers, N - 1 must do the work of all and catch up."""
+    count = len(busy)
+    if count < 2 or sum(busy) / count <= (count - 1) / count:
+        return []
+    above = f"utilisation {sum(busy) / count:.0%} is above {count - 1}/{count}"
+    return [f"{above}: if a worker is lost, the others do not catch up"]
 
 
 def lines(job: dict[str, Any]) -> list[str]:
@@ -141,10 +151,24 @@ def lines(job: dict[str, Any]) -> list[str]:
         "batch ms": ", ".join(
             f"{rank} {latency[rank]:g}" for rank in ("p50", "p95", "p99") if rank in latency
         ),
+        **_tuner(job.get("tuner") or {}),
         "checkpoint": _checkpoint(job["checkpoint"]),
         "recoveries": _recoveries(job["recoveries"]),
     }
     return [f"{head} ({lag['ms']:,.0f} ms)", *(f"  {name:<11} {text}" for name, text in said.items() if text)]
+
+
+def _tuner(values: dict[str, Any]) -> dict[str, str]:
+    """What chose the group size: its figures in a line, and each set of them, as its inputs, in another."""
+    lines = {"tuner": {name: value for name, value in values.items() if not isinstance(value, dict)}}
+    lines |= {f"  {name}": value for name, value in values.items() if isinstance(value, dict)}
+    return {
+        name: ", ".join(f"{key} {_short(value)}" for key, value in of.items()) for name, of in lines.items()
+    }
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _checkpoint(checkpoint: dict[str, Any]) -> str:
