@@ -88,5 +88,5 @@ def ask_range(address: str, expr: str, since: float, until: float) -> list[dict[
 
 
 def numbers(series: list[dict[str, Any]]) -> Iterator[bool]:
-    """Of each sample, whether it is a number."""
-    return (math.isfinite(float(value)) for one in series for _, value in one["values"])
+    """Of each sample, whether it is a number; a bound that is infinite is one."""
+    return (not math.isnan(float(value)) for one in series for _, value in one["values"])

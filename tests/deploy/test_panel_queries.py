@@ -14,9 +14,9 @@ import pytest
 from tests.deploy.panel_queries import queries, unanswered
 
 Answer = Callable[[str], dict[str, Any]]
-GOOD = {"status": "success", "data": {"result": [{"metric": {}, "values": [[5, "NaN"], [10, "0"]]}]}}
+GOOD = {"status": "success", "data": {"result": [{"metric": {}, "values": [[5, "NaN"], [10, "+Inf"]]}]}}
 EMPTY = {"status": "success", "data": {"result": []}}
-NO_NUMBER = {"status": "success", "data": {"result": [{"metric": {}, "values": [[5, "NaN"], [10, "+Inf"]]}]}}
+NO_NUMBER = {"status": "success", "data": {"result": [{"metric": {}, "values": [[5, "NaN"], [10, "NaN"]]}]}}
 REFUSED = {"status": "error", "error": "unknown function"}
 
 

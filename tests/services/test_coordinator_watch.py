@@ -13,8 +13,11 @@ from drizzle_streams.core.coordinator import Coordinator, CoordinatorSettings
 from drizzle_streams.core.coordinator_job import CoordinatorJob, Recovery
 from drizzle_streams.core.events import NodeExited
 from drizzle_streams.core.node import Node
+from drizzle_streams.core.tuning.band import Alarm, Constraint
+from drizzle_streams.core.tuning.facts import Decision
 from drizzle_streams.model.ids import COORDINATOR, BatchId, Generation, GroupId, JobId, NodeId, WorkerId
 from drizzle_streams.model.placement import Placement
+from drizzle_streams.model.tuning import TuningMode
 from drizzle_streams.protocol.records import GroupRecord, JobPhase
 from drizzle_streams.telemetry.metrics import CoordinatorMetrics
 from tests.services.service_worlds import two_stages
@@ -105,6 +108,32 @@ def test_a_fixed_group_size_is_a_band_of_one_value_with_what_is_known(looked: Lo
         "tasks": 4,
         "coordination_seconds": 0,
     }
+
+
+def test_a_decision_of_the_tuner_is_shown_with_what_contradicts(looked: Looked) -> None:
+    job = looked.run_job()
+    job.sizing.decision = Decision(
+        group_size=12,
+        target=12.0,
+        optimum=30.0,
+        lower=12.0,
+        upper=7.0,
+        binds_lower=Constraint.OVERHEAD,
+        binds_upper=Constraint.RECOVERY,
+        binding=Constraint.OVERHEAD,
+        mode=TuningMode.MODEL,
+        alarm=Alarm(Constraint.OVERHEAD, Constraint.RECOVERY),
+        inputs={"failures_per_second": 0.25},
+    )
+    looked.watch.refresh()
+    sizes = [
+        looked.shows(f"drizzle_tuner_{name}_batches", job=NAME)
+        for name in ("target", "optimum", "lower", "upper")
+    ]
+    assert sizes == [12, 30, 12, 7]
+    assert looked.shows("drizzle_tuner_band_empty", job=NAME) == 1
+    assert looked.shows("drizzle_tuner_binding", job=NAME, size="upper", constraint="recovery") == 1
+    assert looked.shows("drizzle_tuner_input", job=NAME, input="failures_per_second") == 0.25
 
 
 def test_a_checkpoint_that_never_comes_grows_old(looked: Looked) -> None:

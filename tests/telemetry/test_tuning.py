@@ -17,7 +17,7 @@ def test_what_bound_before_is_shown_as_not_binding_any_more() -> None:
     tuner.show("ysb", sizes=sizes, binds=binds, inputs={"interval_seconds": 0.1})
     sizes = {"target": 9, "optimum": 3, "lower": 9, "upper": 4}
     binds = {"target": "overhead", "lower": "overhead", "upper": "recovery"}
-    tuner.show("ysb", sizes=sizes, binds=binds, inputs={"interval_seconds": 0.2})
+    tuner.show("ysb", sizes=sizes, binds=binds, inputs={"interval_seconds": 0.2}, band_empty=True)
 
     def shows(name: str, **labels: str) -> float | None:
         return registry.get_sample_value(f"drizzle_tuner_{name}", {"job": "ysb", **labels})

@@ -29,7 +29,7 @@ SIZE = Row(
             "Group size and the tuner's band",
             "Batches per group as launched, the size the tuner asks for, and the least and greatest"
             " size that are feasible."
-            " A job that states its group size has a band of that one value.",
+            " Of a job that states its group size, the target is that size, whatever the band.",
             "none",
             Query(f"drizzle_group_size_batches{OF_JOB}", "{{job}} launched"),
             Query(f"drizzle_tuner_target_batches{OF_JOB}", "{{job}} wanted"),
@@ -65,7 +65,7 @@ WHY = Row(
         steps(
             "What binds",
             "The constraint that decides the group size now is 1; one that did before is 0. `fixed`:"
-            " the job states it.",
+            " the job states it; `optimum`: no bound does.",
             "none",
             Query(f"drizzle_tuner_binding{OF_JOB}", "{{job}} {{size}}: {{constraint}}"),
             most=1,
@@ -92,12 +92,14 @@ WHY = Row(
             "Batch interval, cost of coordinating a group, and whatever else is a time.",
             "s",
             Query(inputs('=~".*_seconds"'), "{{job}} {{input}}"),
+            width=6,
         ),
         lines(
             "Inputs: shares",
             "Utilisation and whatever else is a ratio.",
             "percentunit",
             Query(inputs('=~".*_ratio"'), "{{job}} {{input}}"),
+            width=6,
         ),
         lines(
             "Inputs: counts",
@@ -105,6 +107,14 @@ WHY = Row(
             "none",
             Query(inputs('!~".*_(seconds|second|ratio|bytes)"'), "{{job}} {{input}}"),
             decimals=2,
+            width=6,
+        ),
+        lines(
+            "Inputs: rates",
+            "Failures and adaptations of the cluster, per second, as the tuner expects them.",
+            "cps",
+            Query(inputs('=~".*_per_second"'), "{{job}} {{input}}"),
+            width=6,
         ),
     ),
 )

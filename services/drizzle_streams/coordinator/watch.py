@@ -124,13 +124,32 @@ class Watch:
                 metrics.batches_replayed.of(name).inc(ended.replayed_batches)
 
     def _refresh_tuner(self, job: CoordinatorJob, cost: JobCost) -> None:
-        """A job that states its group size is bound by that, whatever it costs."""
-        size = float(status.group_size(job))
-        self._metrics.tuner.show(
-            job.spec.job,
-            sizes=dict.fromkeys(("target", "optimum", "lower", "upper"), size),
-            binds=dict.fromkeys(("target", "lower", "upper"), FIXED),
-            inputs=status.tuner_inputs(job, cost, self._role.membership.workers()),
+        """The newest decision; before the first one, the size that the job begins with."""
+        decision, show, name = job.sizing.decision, self._metrics.tuner.show, job.spec.job
+        if decision is None:
+            size = float(status.group_size(job))
+            show(
+                name,
+                sizes=dict.fromkeys(("target", "optimum", "lower", "upper"), size),
+                binds=dict.fromkeys(("target", "lower", "upper"), FIXED),
+                inputs=status.tuner_inputs(job, cost, self._role.membership.workers()),
+            )
+            return
+        show(
+            name,
+            sizes={
+                "target": decision.target,
+                "optimum": decision.optimum,
+                "lower": decision.lower,
+                "upper": decision.upper,
+            },
+            binds={
+                "target": decision.binding.value,
+                "lower": decision.binds_lower.value,
+                "upper": decision.binds_upper.value,
+            },
+            inputs=decision.inputs,
+            band_empty=decision.alarm is not None,
         )
 
     def _seen_of(self, name: JobId) -> _Seen:

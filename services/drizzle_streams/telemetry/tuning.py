@@ -39,7 +39,9 @@ class TunerMetrics:
             ),
         }
         self._band_empty = gauge(
-            "drizzle_tuner_band_empty", "1 while no group size is feasible: lower is above upper", "job"
+            "drizzle_tuner_band_empty",
+            "1 while no group size suits the tuner: lower is above upper",
+            "job",
         )
         self._binding = gauge(
             "drizzle_tuner_binding",
@@ -63,15 +65,17 @@ class TunerMetrics:
         sizes: Mapping[str, float],
         binds: Mapping[str, str],
         inputs: Mapping[str, float],
+        band_empty: bool = False,
     ) -> None:
         """The newest decision for a job.
 
         `sizes` are batches: target, optimum, lower, upper (perhaps infinite). `binds` names the
-        constraint that sets the target, the lower and the upper one.
+        constraint that sets the target, the lower and the upper one. `band_empty`: these two
+        contradict each other, and the size is the tuner's to choose.
         """
         for name, batches in sizes.items():
             self._sizes[name].of(job).set(batches)
-        self._band_empty.of(job).set(sizes["lower"] > sizes["upper"])
+        self._band_empty.of(job).set(band_empty)
         for size, constraint in self._bound_by.get(job, {}).items():
             self._binding.of(job, size, constraint).set(0)
         for size, constraint in binds.items():
