@@ -15,6 +15,7 @@ from typing import Any
 from drizzle_streams.coordinator.stopwatch import JobCost
 from drizzle_streams.core.coordinator import Coordinator
 from drizzle_streams.core.coordinator_job import ACTIVE, CoordinatorJob
+from drizzle_streams.core.headroom import headroom
 from drizzle_streams.core.membership import Member
 from drizzle_streams.model.ids import BatchId
 from drizzle_streams.protocol.records import GroupRecord
@@ -34,6 +35,8 @@ def cluster(role: Coordinator, now: float) -> Values:
         "sources": [_member(m, now) | {"partitions": m.size} for m in members.sources()],
         "workers_lost": role.lost_workers,
         "suspicions": role.suspicions,
+        "headroom": _headroom(role),
+        "warnings": _warnings(role),
         "jobs": jobs(role, now),
     }
 
@@ -188,6 +191,21 @@ def _stages(job: CoordinatorJob) -> list[tuple[Any, Sequence[int]]]:
 def _sealed(job: CoordinatorJob, source: Any) -> Values | None:
     report = job.sealed.get(source)
     return None if report is None else {"batch": report.batch, "backlog": report.backlog}
+
+
+def _headroom(role: Coordinator) -> Values | None:
+    """Utilisation, and the limit above which the loss of a worker could not be made up for."""
+    found = headroom(role.membership.staying())
+    return None if found is None else asdict(found) | {"short": role.short_of_workers}
+
+
+def _warnings(role: Coordinator) -> list[str]:
+    """What somebody should look at, in words."""
+    found = headroom(role.membership.staying())
+    if found is None or not role.short_of_workers:
+        return []
+    text = f"workers are busy {found.utilisation:.0%} of the time; above {found.limit:.0%} the others could"
+    return [f"{text} not take over the work of a lost one and catch up. Add a worker."]
 
 
 def _boundary(job: CoordinatorJob, now: float) -> Values | None:

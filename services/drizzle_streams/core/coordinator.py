@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
 from drizzle_streams.core.coordinator_job import ACTIVE, CoordinatorJob
+from drizzle_streams.core.headroom import headroom, is_short
 from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.membership import Membership
 from drizzle_streams.core.story import Story
@@ -56,6 +57,7 @@ class Coordinator:
         self.story = Story()
         self.jobs: dict[JobId, CoordinatorJob] = {}
         self.lost_workers = 0
+        self.short_of_workers = False
         self.suspicions = 0
         self._raising = False
         for record in records.values():
@@ -321,6 +323,18 @@ class Coordinator:
             self._raising = True
             out.start(act.RaiseGeneration("a job wants a plan"))
         self._dismiss(workers, now, out)
+        self._watch_headroom(now)
+
+    def _watch_headroom(self, now: float) -> None:
+        """Warn once while the loss of a worker could not be made up for."""
+        found = headroom(self.membership.staying())
+        short = is_short(found, before=self.short_of_workers)
+        if found is not None and short and not self.short_of_workers:
+            text = f"utilisation {found.utilisation:.0%}; above {found.limit:.0%} nobody could stand in"
+            self.story.tell(now, "HeadroomLost", text)
+        elif self.short_of_workers and not short:
+            self.story.tell(now, "HeadroomRegained", "the loss of a worker could be made up for again")
+        self.short_of_workers = short
 
     def _end_waiting(self, job: CoordinatorJob, workers: frozenset[WorkerId], now: float) -> None:
         if job.awaiting_until is None:

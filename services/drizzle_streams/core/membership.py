@@ -14,11 +14,15 @@ from drizzle_streams.model.ids import NodeId
 
 LOST_REMEMBERED_MAX = 1_000
 
+LOAD_WEIGHT = 0.1
+"""What a heartbeat counts in the load of its node."""
+
 
 @dataclass(slots=True)
 class Member:
     """A living node; `expires` is the end of its lease, `busy` its share of slot time in tasks.
 
+    `load` is `busy` over the last dozen of heartbeats.
     `leaving`: it was asked to stop and gets nothing new. `dismissed`: it has been told that it may go.
     """
 
@@ -28,6 +32,7 @@ class Member:
     size: int
     expires: float
     busy: float = 0.0
+    load: float = 0.0
     suspected: bool = False
     leaving: bool = False
     dismissed: bool = False
@@ -60,6 +65,7 @@ class Membership:
         if member is None:
             return False
         member.expires, member.busy, member.suspected = now + self.lease_s, busy, False
+        member.load += LOAD_WEIGHT * (busy - member.load)
         return True
 
     def heard(self, node: NodeId, now: float) -> None:

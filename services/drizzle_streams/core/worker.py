@@ -16,7 +16,8 @@ from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
 from drizzle_streams.core.cohorts import Cohort
 from drizzle_streams.core.machine import Effects
-from drizzle_streams.core.worker_job import Wanted, WorkerJob
+from drizzle_streams.core.worker_blocks import Wanted
+from drizzle_streams.core.worker_job import WorkerJob
 from drizzle_streams.model.ids import COORDINATOR, BatchId, JobId, NodeId, WorkerId
 from drizzle_streams.model.job import Scheduling
 from drizzle_streams.model.task import TaskError

@@ -1,85 +1,29 @@
-"""One job on one worker: cohorts, arrivals, what is launched, what is announced to whom.
+"""One job on one worker: cohorts that come, compute, write and go.
 
 The local scheduler of the paper (section 3.2): a task starts when its cohort stands at the
 batch before, the batch is launched, and the last awaited piece is here. Nobody is asked.
-All data movement is by ranges and coalesced per (worker, worker, batch).
+`worker_blocks` knows what has come, `worker_launches` what may begin.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-
 from drizzle_streams.core import actions as act
-from drizzle_streams.core.arrivals import Arrivals, mask_of
 from drizzle_streams.core.cohorts import Cohort
 from drizzle_streams.core.machine import Effects
-from drizzle_streams.core.retained import Retained, Run
-from drizzle_streams.model.ids import (
-    NO_BATCH,
-    BatchId,
-    CohortId,
-    Generation,
-    GroupId,
-    NodeId,
-    PartitionId,
-    StageId,
-    WorkerId,
-)
-from drizzle_streams.model.job import JobSpec, Scheduling, StageSpec
-from drizzle_streams.model.placement import Placement, StreamLayout
+from drizzle_streams.core.retained import Run
+from drizzle_streams.core.worker_blocks import Wanted
+from drizzle_streams.core.worker_launches import JobLaunches
+from drizzle_streams.model.ids import BatchId, CohortId, NodeId, PartitionId, StageId
+from drizzle_streams.model.job import StageSpec
 from drizzle_streams.model.task import TaskKey
 from drizzle_streams.protocol import messages as msg
-
-EARLY_BATCHES_MAX = 4_096
-"""How far beyond the oldest uncomputed batch arrivals are kept; past it they are
-refused, and asked for later."""
 
 OUTPUTS_PENDING_MAX = 16
 """Computed batches whose output the sink has not taken; at the bound the cohort waits (back-pressure)."""
 
 
-NO_GROUP = GroupId(-1)
-"""Before the first group."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Who awaits blocks: partitions of `downstream` at `owner`, from batch `first` on."""
-
-    downstream: StageId
-    owner: WorkerId
-    partitions: tuple[PartitionId, ...]
-    first: BatchId
-
-
-class WorkerJob:
+class WorkerJob(JobLaunches):
     """State of one job; the worker machine dispatches to it."""
-
-    def __init__(self, worker: WorkerId, spec: JobSpec) -> None:
-        self.worker = worker
-        self.spec = spec
-        self.generation = Generation(0)
-        self.placement = Placement()
-        self.layouts: dict[str, StreamLayout] = {}
-        self.loaded = False
-        self.failed = False
-        self.committed = NO_BATCH
-        self.snapshot_every = 1
-        self.notify_through = NO_BATCH
-        self.launched: list[BatchId] = [NO_BATCH for _ in spec.stages]
-        self.group = NO_GROUP
-        self.granted = NO_BATCH
-        self.boundary: BatchId | None = None
-        self.cohorts: dict[CohortId, Cohort] = {}
-        self.arrivals = [Arrivals() for _ in spec.stages]
-        self.retained = Retained(len(spec.stages))
-        self.fetching: set[act.FetchBlocks | act.FetchInput] = set()
-        self.report_due = False
-        self._report_whole = False
-        self.latencies: list[msg.BatchLatency] = []
-        self._cohorts_made = 0
-        self.upstreams = [tuple((i, spec.stages[i].partitions) for i in s.inputs) for s in spec.stages]
 
     # --- a new generation -----------------------------------------------------------------
 
@@ -160,143 +104,6 @@ class WorkerJob:
                 )
             )
 
-    # --- announcements --------------------------------------------------------------------
-
-    def _announce_all(self, stage: StageSpec, needed: tuple[tuple[BatchId, ...], ...], out: Effects) -> None:
-        """Metadata push to the owners of a new generation: retained blocks, by ranges (section 3.3 b)."""
-        for below in self.spec.downstream(stage.stage):
-            for owner, partitions in self.placement.by_owner(below.stage).items():
-                first = min(needed[below.stage][p] for p in partitions)
-                self.announce(stage.stage, Wanted(below.stage, owner, partitions, first), None, out)
-
-    def announce(
-        self, stage: StageId, wanted: Wanted, only: frozenset[PartitionId] | None, out: Effects
-    ) -> None:
-        """Say which retained blocks lie here, one line per run of batches."""
-        for run in self.retained.runs(stage, wanted.first, only):
-            self._tell(stage, wanted, run, out)
-
-    def _tell(self, stage: StageId, wanted: Wanted, run: Run, out: Effects) -> None:
-        """To another worker by message; to ourselves at once."""
-        line = msg.Available(stage, run.partitions, self.worker, run.first, run.last)
-        ready = self._ready(line, wanted.downstream, wanted.partitions, run.sealed_at_ms)
-        if wanted.owner == self.worker:
-            self._local_blocks(ready)
-        else:
-            out.send(NodeId(wanted.owner), ready)
-
-    def _ready(
-        self,
-        line: msg.Available,
-        downstream: StageId,
-        wanted: tuple[PartitionId, ...],
-        sealed_at_ms: float = 0.0,
-    ) -> msg.BlocksReady:
-        """A line of who holds what, as the announcement it amounts to."""
-        return msg.BlocksReady(
-            job=self.spec.job,
-            generation=self.generation,
-            worker=line.worker,
-            stage=line.stage,
-            partitions=line.partitions,
-            downstream=downstream,
-            wanted=wanted,
-            first=line.first,
-            last=line.last,
-            sealed_at_ms=sealed_at_ms,
-        )
-
-    def _local_blocks(self, ready: msg.BlocksReady) -> None:
-        for batch in range(ready.first, ready.last + 1):
-            self._arrived(_fragment(ready, BatchId(batch)), ready.sealed_at_ms)
-
-    # --- arrivals -------------------------------------------------------------------------
-
-    def blocks_ready(self, ready: msg.BlocksReady, *, carried: bool, out: Effects) -> None:
-        """Blocks lie ready: with the message, or to be pulled from their worker."""
-        first = max(ready.first, self._oldest(ready.downstream))
-        last = min(ready.last, self._newest(ready.downstream))
-        if first > last:
-            return
-        if carried:
-            self._arrived(_fragment(ready, ready.first), ready.sealed_at_ms)
-            return
-        if ready.worker == self.worker:
-            return
-        table, wanted = self.arrivals[ready.downstream], mask_of(ready.wanted)
-        absent = [
-            b
-            for b in range(first, last + 1)
-            if not table.covers(BatchId(b), ready.stage, ready.partitions, wanted)
-        ]
-        if absent:
-            fetch = act.FetchBlocks(
-                ready.job,
-                ready.downstream,
-                ready.stage,
-                ready.worker,
-                ready.partitions,
-                ready.wanted,
-                BatchId(absent[0]),
-                BatchId(absent[-1]),
-            )
-            self._fetch(fetch, out)
-
-    def offered(self, offer: msg.Offer, *, carried: bool, out: Effects) -> None:
-        """A sealed batch is offered: its records came along or are pulled from the source.
-
-        What is computed already is credited again: the credit may have been refused with an
-        older generation, and a source without credit seals nothing.
-        """
-        self._credit_again(offer, out)
-        if not self._oldest(offer.stage) <= offer.batch <= self._newest(offer.stage):
-            return
-        partitions = tuple(b.partition for b in offer.bounds)
-        fragment = act.Fragment(
-            offer.job, offer.stage, act.INPUT, offer.batch, NodeId(offer.source), partitions, partitions
-        )
-        if carried:
-            self._arrived(fragment, offer.sealed_at_ms)
-        else:
-            self._fetch(act.FetchInput(fragment, offer.source, offer.bounds, offer.sealed_at_ms), out)
-
-    def _credit_again(self, offer: msg.Offer, out: Effects) -> None:
-        offered = frozenset(b.partition for b in offer.bounds)
-        for cohort in self._of_stage(offer.stage):
-            mine = tuple(p for p in cohort.partitions if p in offered)
-            if mine and cohort.computed >= offer.batch:
-                taken = msg.Taken(
-                    self.spec.job, self.generation, self.worker, offer.stage, mine, cohort.computed
-                )
-                out.send(NodeId(offer.source), taken)
-
-    def _fetch(self, fetch: act.FetchBlocks | act.FetchInput, out: Effects) -> None:
-        if fetch not in self.fetching:
-            self.fetching.add(fetch)
-            out.start(fetch)
-
-    def blocks_fetched(self, fetch: act.FetchBlocks, batches: Iterable[tuple[BatchId, float]]) -> None:
-        """Pulled blocks are here."""
-        self.fetching.discard(fetch)
-        for batch, sealed_at_ms in batches:
-            self._arrived(_fragment(fetch, batch), sealed_at_ms)
-
-    def input_fetched(self, fetch: act.FetchInput) -> None:
-        """Pulled records are here."""
-        self.fetching.discard(fetch)
-        self._arrived(fetch.fragment, fetch.sealed_at_ms)
-
-    def _arrived(self, fragment: act.Fragment, sealed_at_ms: float) -> None:
-        if self._oldest(fragment.downstream) <= fragment.batch <= self._newest(fragment.downstream):
-            self.arrivals[fragment.downstream].add(fragment, sealed_at_ms)
-
-    def _oldest(self, stage: StageId) -> BatchId:
-        """The first batch that some local cohort has yet to compute."""
-        return BatchId(min((c.computed for c in self._of_stage(stage)), default=self.committed) + 1)
-
-    def _newest(self, stage: StageId) -> BatchId:
-        return BatchId(self._oldest(stage) + EARLY_BATCHES_MAX)
-
     # --- running --------------------------------------------------------------------------
 
     def ready(self) -> list[Cohort]:
@@ -351,12 +158,6 @@ class WorkerJob:
         else:
             self._done(cohort, key.batch, now)
         self._settle(cohort, now, out)
-
-    def _store(self, cohort: Cohort, out: Effects) -> None:
-        """Have the state stored at the batch where the cohort stands, once."""
-        if self.spec.stages[cohort.stage].stateful and cohort.stored < cohort.computed:
-            cohort.stored = cohort.computed
-            out.start(act.TakeSnapshot(self.spec.job, cohort.stage, cohort.cohort, cohort.computed))
 
     def _hand_on(
         self, stage: StageSpec, cohort: Cohort, batch: BatchId, sealed_at_ms: float, out: Effects
@@ -433,86 +234,3 @@ class WorkerJob:
         self.committed = batch
         self.retained.drop(batch)
         out.start(act.DropBlocks(self.spec.job, batch))
-
-    def launch(self, launch: msg.Launch, now: float) -> None:
-        """A group is pre-scheduled: every stage may run its batches as their input comes."""
-        self.snapshot_every = launch.snapshot_every
-        self.notify_through = max(self.notify_through, launch.last)
-        self.granted = max(self.granted, launch.last)
-        self.group = max(self.group, launch.group)
-        self.boundary = None
-        for stage in self.spec.stages:
-            self._launch(stage.stage, launch.last, now)
-
-    def cut(self, cut: msg.Cut, out: Effects) -> None:
-        """The group ends early: begin nothing beyond `last`, store state there, report at once."""
-        if cut.group < self.group:
-            return  # a group has been launched since
-        self.boundary = cut.last
-        for stage, launched in enumerate(self.launched):
-            # In barrier mode stages are launched one by one, and none beyond the group.
-            barrier = self.spec.scheduling is Scheduling.BARRIER
-            self.launched[stage] = min(launched if barrier else self.granted, cut.last)
-        for cohort in self.cohorts.values():
-            if cohort.open and not cohort.running and cohort.computed == cut.last:
-                self._store(cohort, out)
-        self.report_due = True
-
-    def launch_stage(self, launch: msg.LaunchStage, now: float, out: Effects) -> None:
-        """Barrier mode: one stage of one batch may run; its blocks lie where `available` says."""
-        self.snapshot_every = launch.snapshot_every
-        if self.boundary is not None and launch.batch > self.boundary:
-            self.boundary = None
-        self._launch(launch.stage, launch.batch, now)
-        mine = self.placement.held_by(self.worker, launch.stage)
-        for line in launch.available:
-            ready = self._ready(line, launch.stage, mine)
-            if line.worker == self.worker:
-                self._local_blocks(ready)
-            else:
-                self.blocks_ready(ready, carried=False, out=out)
-
-    def _launch(self, stage: StageId, last: BatchId, now: float) -> None:
-        for cohort in self._of_stage(stage):
-            if cohort.next > self.launched[stage]:
-                cohort.waiting_since = now
-        self.launched[stage] = max(self.launched[stage], last)
-
-    def report(self) -> msg.DoneReport:
-        """What has been done since the last report, by ranges; everything after a new generation."""
-        whole, self._report_whole = self._report_whole, False
-        done: list[msg.Done] = []
-        for cohort in self.cohorts.values():
-            if whole or cohort.done > cohort.reported:
-                first = BatchId(cohort.reported + 1)
-                done.append(msg.Done(cohort.stage, cohort.partitions, first, cohort.done))
-                cohort.reported = cohort.done
-        latencies = tuple(self.latencies)
-        self.latencies = []
-        self.report_due = False
-        return msg.DoneReport(self.spec.job, self.generation, self.worker, tuple(done), latencies, whole)
-
-    def holding(self) -> msg.JobHolding:
-        """What this worker holds: the version of every partition whose state is here."""
-        done = tuple(
-            msg.Done(c.stage, c.partitions, BatchId(c.done + 1), c.done)
-            for c in self.cohorts.values()
-            if c.open
-        )
-        return msg.JobHolding(self.spec.job, self.generation, done)
-
-    def overdue(self, cohort: Cohort) -> tuple[msg.Missing, ...]:
-        """What the cohort's next task still awaits."""
-        table = self.arrivals[cohort.stage]
-        if self.spec.stages[cohort.stage].stream is not None:
-            return table.missing_input(cohort.next, act.INPUT, cohort.mask)
-        return table.missing(cohort.next, self.upstreams[cohort.stage], cohort.mask)
-
-    def _of_stage(self, stage: StageId) -> list[Cohort]:
-        return [cohort for cohort in self.cohorts.values() if cohort.stage == stage]
-
-
-def _fragment(of: msg.BlocksReady | act.FetchBlocks, batch: BatchId) -> act.Fragment:
-    """The name of one batch's data in an announcement, or in the fetch that it led to."""
-    sender = of.worker if isinstance(of, msg.BlocksReady) else of.sender
-    return act.Fragment(of.job, of.downstream, of.stage, batch, NodeId(sender), of.partitions, of.wanted)

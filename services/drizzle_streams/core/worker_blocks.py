@@ -1,0 +1,222 @@
+"""What has come to a worker for one job, and what is announced to whom (section 3.2, metadata push).
+
+The lowest layer of `worker_job`: the state that all layers share, dependency sets, announcements.
+All data movement is by ranges and coalesced per (worker, worker, batch).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from drizzle_streams.core import actions as act
+from drizzle_streams.core.arrivals import Arrivals, mask_of
+from drizzle_streams.core.cohorts import Cohort
+from drizzle_streams.core.machine import Effects
+from drizzle_streams.core.retained import Retained, Run
+from drizzle_streams.model.ids import (
+    NO_BATCH,
+    BatchId,
+    CohortId,
+    Generation,
+    GroupId,
+    NodeId,
+    PartitionId,
+    StageId,
+    WorkerId,
+)
+from drizzle_streams.model.job import JobSpec, StageSpec
+from drizzle_streams.model.placement import Placement, StreamLayout
+from drizzle_streams.protocol import messages as msg
+
+EARLY_BATCHES_MAX = 4_096
+"""How far beyond the oldest uncomputed batch arrivals are kept; past it they are
+refused, and asked for later."""
+
+NO_GROUP = GroupId(-1)
+"""Before the first group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Who awaits blocks: partitions of `downstream` at `owner`, from batch `first` on."""
+
+    downstream: StageId
+    owner: WorkerId
+    partitions: tuple[PartitionId, ...]
+    first: BatchId
+
+
+class JobBlocks:
+    """One job on one worker, as far as blocks and input come and are announced."""
+
+    def __init__(self, worker: WorkerId, spec: JobSpec) -> None:
+        self.worker = worker
+        self.spec = spec
+        self.generation = Generation(0)
+        self.placement = Placement()
+        self.layouts: dict[str, StreamLayout] = {}
+        self.loaded = False
+        self.failed = False
+        self.committed = NO_BATCH
+        self.snapshot_every = 1
+        self.notify_through = NO_BATCH
+        self.launched: list[BatchId] = [NO_BATCH for _ in spec.stages]
+        self.group = NO_GROUP
+        self.granted = NO_BATCH
+        self.boundary: BatchId | None = None
+        self.cohorts: dict[CohortId, Cohort] = {}
+        self.arrivals = [Arrivals() for _ in spec.stages]
+        self.retained = Retained(len(spec.stages))
+        self.fetching: set[act.FetchBlocks | act.FetchInput] = set()
+        self.report_due = False
+        self._report_whole = False
+        self.latencies: list[msg.BatchLatency] = []
+        self._cohorts_made = 0
+        self.upstreams = [tuple((i, spec.stages[i].partitions) for i in s.inputs) for s in spec.stages]
+
+    # --- announcements --------------------------------------------------------------------
+
+    def _announce_all(self, stage: StageSpec, needed: tuple[tuple[BatchId, ...], ...], out: Effects) -> None:
+        """Metadata push to the owners of a new generation: retained blocks, by ranges (section 3.3 b)."""
+        for below in self.spec.downstream(stage.stage):
+            for owner, partitions in self.placement.by_owner(below.stage).items():
+                first = min(needed[below.stage][p] for p in partitions)
+                self.announce(stage.stage, Wanted(below.stage, owner, partitions, first), None, out)
+
+    def announce(
+        self, stage: StageId, wanted: Wanted, only: frozenset[PartitionId] | None, out: Effects
+    ) -> None:
+        """Say which retained blocks lie here, one line per run of batches."""
+        for run in self.retained.runs(stage, wanted.first, only):
+            self._tell(stage, wanted, run, out)
+
+    def _tell(self, stage: StageId, wanted: Wanted, run: Run, out: Effects) -> None:
+        """To another worker by message; to ourselves at once."""
+        line = msg.Available(stage, run.partitions, self.worker, run.first, run.last)
+        ready = self._ready(line, wanted.downstream, wanted.partitions, run.sealed_at_ms)
+        if wanted.owner == self.worker:
+            self._local_blocks(ready)
+        else:
+            out.send(NodeId(wanted.owner), ready)
+
+    def _ready(
+        self,
+        line: msg.Available,
+        downstream: StageId,
+        wanted: tuple[PartitionId, ...],
+        sealed_at_ms: float = 0.0,
+    ) -> msg.BlocksReady:
+        """A line of who holds what, as the announcement it amounts to."""
+        return msg.BlocksReady(
+            job=self.spec.job,
+            generation=self.generation,
+            worker=line.worker,
+            stage=line.stage,
+            partitions=line.partitions,
+            downstream=downstream,
+            wanted=wanted,
+            first=line.first,
+            last=line.last,
+            sealed_at_ms=sealed_at_ms,
+        )
+
+    def _local_blocks(self, ready: msg.BlocksReady) -> None:
+        for batch in range(ready.first, ready.last + 1):
+            self._arrived(_fragment(ready, BatchId(batch)), ready.sealed_at_ms)
+
+    # --- arrivals -------------------------------------------------------------------------
+
+    def blocks_ready(self, ready: msg.BlocksReady, *, carried: bool, out: Effects) -> None:
+        """Blocks lie ready: with the message, or to be pulled from their worker."""
+        first = max(ready.first, self._oldest(ready.downstream))
+        last = min(ready.last, self._newest(ready.downstream))
+        if first > last:
+            return
+        if carried:
+            self._arrived(_fragment(ready, ready.first), ready.sealed_at_ms)
+            return
+        if ready.worker == self.worker:
+            return
+        table, wanted = self.arrivals[ready.downstream], mask_of(ready.wanted)
+        absent = [
+            b
+            for b in range(first, last + 1)
+            if not table.covers(BatchId(b), ready.stage, ready.partitions, wanted)
+        ]
+        if absent:
+            fetch = act.FetchBlocks(
+                ready.job,
+                ready.downstream,
+                ready.stage,
+                ready.worker,
+                ready.partitions,
+                ready.wanted,
+                BatchId(absent[0]),
+                BatchId(absent[-1]),
+            )
+            self._fetch(fetch, out)
+
+    def offered(self, offer: msg.Offer, *, carried: bool, out: Effects) -> None:
+        """A sealed batch is offered: its records came along or are pulled from the source.
+
+        What is computed already is credited again: the credit may have been refused with an
+        older generation, and a source without credit seals nothing.
+        """
+        self._credit_again(offer, out)
+        if not self._oldest(offer.stage) <= offer.batch <= self._newest(offer.stage):
+            return
+        partitions = tuple(b.partition for b in offer.bounds)
+        fragment = act.Fragment(
+            offer.job, offer.stage, act.INPUT, offer.batch, NodeId(offer.source), partitions, partitions
+        )
+        if carried:
+            self._arrived(fragment, offer.sealed_at_ms)
+        else:
+            self._fetch(act.FetchInput(fragment, offer.source, offer.bounds, offer.sealed_at_ms), out)
+
+    def _credit_again(self, offer: msg.Offer, out: Effects) -> None:
+        offered = frozenset(b.partition for b in offer.bounds)
+        for cohort in self._of_stage(offer.stage):
+            mine = tuple(p for p in cohort.partitions if p in offered)
+            if mine and cohort.computed >= offer.batch:
+                taken = msg.Taken(
+                    self.spec.job, self.generation, self.worker, offer.stage, mine, cohort.computed
+                )
+                out.send(NodeId(offer.source), taken)
+
+    def _fetch(self, fetch: act.FetchBlocks | act.FetchInput, out: Effects) -> None:
+        if fetch not in self.fetching:
+            self.fetching.add(fetch)
+            out.start(fetch)
+
+    def blocks_fetched(self, fetch: act.FetchBlocks, batches: Iterable[tuple[BatchId, float]]) -> None:
+        """Pulled blocks are here."""
+        self.fetching.discard(fetch)
+        for batch, sealed_at_ms in batches:
+            self._arrived(_fragment(fetch, batch), sealed_at_ms)
+
+    def input_fetched(self, fetch: act.FetchInput) -> None:
+        """Pulled records are here."""
+        self.fetching.discard(fetch)
+        self._arrived(fetch.fragment, fetch.sealed_at_ms)
+
+    def _arrived(self, fragment: act.Fragment, sealed_at_ms: float) -> None:
+        if self._oldest(fragment.downstream) <= fragment.batch <= self._newest(fragment.downstream):
+            self.arrivals[fragment.downstream].add(fragment, sealed_at_ms)
+
+    def _oldest(self, stage: StageId) -> BatchId:
+        """The first batch that some local cohort has yet to compute."""
+        return BatchId(min((c.computed for c in self._of_stage(stage)), default=self.committed) + 1)
+
+    def _newest(self, stage: StageId) -> BatchId:
+        return BatchId(self._oldest(stage) + EARLY_BATCHES_MAX)
+
+    def _of_stage(self, stage: StageId) -> list[Cohort]:
+        return [cohort for cohort in self.cohorts.values() if cohort.stage == stage]
+
+
+def _fragment(of: msg.BlocksReady | act.FetchBlocks, batch: BatchId) -> act.Fragment:
+    """The name of one batch's data in an announcement, or in the fetch that it led to."""
+    sender = of.worker if isinstance(of, msg.BlocksReady) else of.sender
+    return act.Fragment(of.job, of.downstream, of.stage, batch, NodeId(sender), of.partitions, of.wanted)

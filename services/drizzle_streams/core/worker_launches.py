@@ -1,0 +1,99 @@
+"""What of one job a worker may begin, and what it tells the coordinator about it.
+
+The middle layer of `worker_job`. Launches only widen what may begin; a cut takes back what has not
+begun. Reports go by ranges, coalesced, everything once after a new generation.
+"""
+
+from __future__ import annotations
+
+from drizzle_streams.core import actions as act
+from drizzle_streams.core.cohorts import Cohort
+from drizzle_streams.core.machine import Effects
+from drizzle_streams.core.worker_blocks import JobBlocks
+from drizzle_streams.model.ids import BatchId, StageId
+from drizzle_streams.model.job import Scheduling
+from drizzle_streams.protocol import messages as msg
+
+
+class JobLaunches(JobBlocks):
+    """One job on one worker, as far as it is launched, cut, stored and reported."""
+
+    def launch(self, launch: msg.Launch, now: float) -> None:
+        """A group is pre-scheduled: every stage may run its batches as their input comes."""
+        self.snapshot_every = launch.snapshot_every
+        self.notify_through = max(self.notify_through, launch.last)
+        self.granted = max(self.granted, launch.last)
+        self.group = max(self.group, launch.group)
+        self.boundary = None
+        for stage in self.spec.stages:
+            self._launch(stage.stage, launch.last, now)
+
+    def cut(self, cut: msg.Cut, out: Effects) -> None:
+        """The group ends early: begin nothing beyond `last`, store state there, report at once."""
+        if cut.group < self.group:
+            return  # a group has been launched since
+        self.boundary = cut.last
+        for stage, launched in enumerate(self.launched):
+            # In barrier mode stages are launched one by one, and none beyond the group.
+            barrier = self.spec.scheduling is Scheduling.BARRIER
+            self.launched[stage] = min(launched if barrier else self.granted, cut.last)
+        for cohort in self.cohorts.values():
+            if cohort.open and not cohort.running and cohort.computed == cut.last:
+                self._store(cohort, out)
+        self.report_due = True
+
+    def launch_stage(self, launch: msg.LaunchStage, now: float, out: Effects) -> None:
+        """Barrier mode: one stage of one batch may run; its blocks lie where `available` says."""
+        self.snapshot_every = launch.snapshot_every
+        if self.boundary is not None and launch.batch > self.boundary:
+            self.boundary = None
+        self._launch(launch.stage, launch.batch, now)
+        mine = self.placement.held_by(self.worker, launch.stage)
+        for line in launch.available:
+            ready = self._ready(line, launch.stage, mine)
+            if line.worker == self.worker:
+                self._local_blocks(ready)
+            else:
+                self.blocks_ready(ready, carried=False, out=out)
+
+    def _launch(self, stage: StageId, last: BatchId, now: float) -> None:
+        for cohort in self._of_stage(stage):
+            if cohort.next > self.launched[stage]:
+                cohort.waiting_since = now
+        self.launched[stage] = max(self.launched[stage], last)
+
+    def report(self) -> msg.DoneReport:
+        """What has been done since the last report, by ranges; everything after a new generation."""
+        whole, self._report_whole = self._report_whole, False
+        done: list[msg.Done] = []
+        for cohort in self.cohorts.values():
+            if whole or cohort.done > cohort.reported:
+                first = BatchId(cohort.reported + 1)
+                done.append(msg.Done(cohort.stage, cohort.partitions, first, cohort.done))
+                cohort.reported = cohort.done
+        latencies = tuple(self.latencies)
+        self.latencies = []
+        self.report_due = False
+        return msg.DoneReport(self.spec.job, self.generation, self.worker, tuple(done), latencies, whole)
+
+    def holding(self) -> msg.JobHolding:
+        """What this worker holds: the version of every partition whose state is here."""
+        done = tuple(
+            msg.Done(c.stage, c.partitions, BatchId(c.done + 1), c.done)
+            for c in self.cohorts.values()
+            if c.open
+        )
+        return msg.JobHolding(self.spec.job, self.generation, done)
+
+    def overdue(self, cohort: Cohort) -> tuple[msg.Missing, ...]:
+        """What the cohort's next task still awaits."""
+        table = self.arrivals[cohort.stage]
+        if self.spec.stages[cohort.stage].stream is not None:
+            return table.missing_input(cohort.next, act.INPUT, cohort.mask)
+        return table.missing(cohort.next, self.upstreams[cohort.stage], cohort.mask)
+
+    def _store(self, cohort: Cohort, out: Effects) -> None:
+        """Have the state stored at the batch where the cohort stands, once."""
+        if self.spec.stages[cohort.stage].stateful and cohort.stored < cohort.computed:
+            cohort.stored = cohort.computed
+            out.start(act.TakeSnapshot(self.spec.job, cohort.stage, cohort.cohort, cohort.computed))
