@@ -13,11 +13,13 @@ from drizzle_streams.errors import ConfigError, FencedError, StoreError
 from drizzle_streams.local.ports import free_port
 from drizzle_streams.model.ids import Generation
 from drizzle_streams.protocol.jobfile import JOB_BYTES_MAX, JOB_MEDIA_TYPE
+from drizzle_streams.protocol.tokens import Keyring
 from drizzle_streams.stores.redis import RedisLedger
 from drizzle_streams.stores.redis_link import LinkBounds
 from tests.bearer import bearer
 from tests.services.service_worlds import (
     TOKEN,
+    Answer,
     ask,
     coordinator_on,
     ends,
@@ -72,7 +74,7 @@ async def test_the_program_is_handed_out_while_the_job_is_active_and_then_gone(c
     at, data = coordinator.address, job_file(program=b"p" * 1000)
     await submit(at, data)
     answer = await ask("GET", f"{at}/jobs/sums/program")
-    assert (answer.status, answer.body) == (200, data)
+    assert (answer.status, unsealed(answer)) == (200, data)
     assert answer.headers["Content-Type"] == JOB_MEDIA_TYPE
     assert "program:sums" in await ledger.read()
 
@@ -93,7 +95,7 @@ async def test_a_name_is_taken_while_its_job_is_active_and_free_afterwards(coord
     await job_becomes(at, lambda v: v["phase"] == "stopped", "stops")
     again = job_file(program=b"another")
     assert (await submit(at, again)).status == 201
-    assert (await ask("GET", f"{at}/jobs/sums/program")).body == again
+    assert unsealed(await ask("GET", f"{at}/jobs/sums/program")) == again
 
 
 async def test_a_second_run_of_a_name_is_another_run(coordinator):
@@ -177,7 +179,7 @@ async def test_a_coordinator_that_restarts_goes_on_from_the_ledger(ledger, snaps
             assert after["run"] == before["run"]
             assert after["placement"] == before["placement"], "living workers keep what they hold"
             program = await ask("GET", f"{at}/jobs/sums/program")
-            assert program.body == job_file(program=b"kept")
+            assert unsealed(program) == job_file(program=b"kept")
     finally:
         await cluster.__aexit__(None, None, None)
 
@@ -217,6 +219,12 @@ async def test_a_redis_that_cannot_be_reached_is_a_config_error():
 
 
 # --- doors -------------------------------------------------------------------------------------
+
+
+def unsealed(answer: Answer) -> bytes:
+    """The job file in an answer, as workers take it."""
+    return Keyring((TOKEN,)).unseal("sums", answer.body)
+
 
 PROTECTED = [
     ("POST", "/jobs"),

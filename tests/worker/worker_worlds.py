@@ -40,6 +40,7 @@ from drizzle_streams.model.snapshot import SnapshotRef
 from drizzle_streams.model.task import TaskKey
 from drizzle_streams.protocol.jobfile import JobFile, pack_job
 from drizzle_streams.protocol.messages import BlocksReady, Former, Offer
+from drizzle_streams.protocol.tokens import Keyring
 from drizzle_streams.runtime.clock import ClusterClock
 from drizzle_streams.stores.memory import MemorySnapshotStore
 from drizzle_streams.stores.redis_link import Command
@@ -54,6 +55,7 @@ from drizzle_streams.worker.performer import WorkerPerformer
 from drizzle_streams.worker.programs import program_path
 from drizzle_streams.worker.serving import BLOCKS_PATH, Serving
 from drizzle_streams.worker.threads import Threads
+from tests.transport.transport_worlds import TOKEN
 
 WAIT_S = 20.0
 """Only ever reached by a failing test."""
@@ -204,6 +206,7 @@ class Hand:
             metrics=WorkerMetrics(self.registry),
             addresses={COORDINATOR: coordinator},
             redis_url="redis://127.0.0.1:1",
+            ring=Keyring((TOKEN,)),
             held_bytes_max=held_bytes_max,
             rejoin=self.rejoins.append,
             depart=self.departures.append,
@@ -347,9 +350,10 @@ def ndjson(rows: Iterable[Row]) -> bytes:
 
 def serve_program(coordinator: Transport, job: JobSpec, data: bytes) -> None:
     """The coordinator's door for a program."""
+    sealed = Keyring((TOKEN,)).seal(job.job, data)
 
     async def program(_: object) -> bytes:
-        return data
+        return sealed
 
     coordinator.serve(program_path(job.job), program)
 

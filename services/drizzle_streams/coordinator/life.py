@@ -31,6 +31,7 @@ from drizzle_streams.core.coordinator import Coordinator, CoordinatorSettings
 from drizzle_streams.core.coordinator_job import ACTIVE
 from drizzle_streams.core.node import Node
 from drizzle_streams.model.ids import COORDINATOR, JobId
+from drizzle_streams.protocol.tokens import Keyring
 from drizzle_streams.runtime.clock import Clock
 from drizzle_streams.runtime.driver import Driver
 from drizzle_streams.runtime.supervisor import Supervisor
@@ -71,7 +72,7 @@ class Life:
         # whatever their own clocks say, so who has heard a new leader takes in nothing of an old one.
         self._node = Node(COORDINATOR, leadership.term, self.role)
         self._stopwatch = Stopwatch(self._node)
-        self._programs = Programs(memory, left.programs, self._active)
+        self._programs = Programs(memory, left.programs, self._active, Keyring.parse(settings.token))
         self._chores = Chores(snapshots)
 
     def _active(self, name: JobId) -> bool:

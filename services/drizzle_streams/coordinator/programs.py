@@ -1,20 +1,28 @@
 """Job files: durable before a job is known, handed to the workers, gone with their job.
 
-The coordinator never looks into the program: workers do. A submission is reserved from the
+The coordinator never looks into the program: workers do. It seals the file with the cluster's
+secret as it comes in by the door for users, and workers run only what is sealed: who can write to
+the ledger's server cannot run code by that alone. A file sealed by an older secret is sealed anew
+at a start. A submission is reserved from the
 moment its file is written until the machine has made the job durable, so that two of one name
 cannot meet, and so that what is forgotten is never the file of a successor.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from drizzle_streams.coordinator.memory import Memory
-from drizzle_streams.errors import BackPressureError, explain
+from drizzle_streams.errors import BackPressureError, ProtocolError, explain
 from drizzle_streams.model.ids import JobId
 from drizzle_streams.protocol.jobfile import JOB_BYTES_MAX
+from drizzle_streams.protocol.tokens import Keyring
 from drizzle_streams.transport.http_errors import RefusedError
+
+log = logging.getLogger("drizzle.coordinator")
 
 PROGRAMS_BYTES_MAX = 4 * JOB_BYTES_MAX
 """Job files of all active jobs, in memory and in the ledger."""
@@ -23,10 +31,11 @@ Active = Callable[[JobId], bool]
 
 
 class Programs:
-    """The job files of active jobs, in memory and in the ledger."""
+    """The job files of active jobs, sealed, in memory and in the ledger."""
 
-    def __init__(self, memory: Memory, kept: Mapping[JobId, bytes], active: Active) -> None:
+    def __init__(self, memory: Memory, kept: Mapping[JobId, bytes], active: Active, ring: Keyring) -> None:
         self._memory = memory
+        self._ring = ring
         self._files = dict(kept)
         self._active = active
         self._reserved: set[JobId] = set()
@@ -40,7 +49,7 @@ class Programs:
         return sum(map(len, self._files.values()))
 
     def get(self, job: JobId) -> bytes | None:
-        """The job file as it was posted."""
+        """The job file as it was posted, under its seal."""
         return self._files.get(job)
 
     @asynccontextmanager
@@ -64,12 +73,27 @@ class Programs:
             await self._memory.drop_programs([job])
 
     async def sweep(self) -> None:
-        """At start: drop files whose job ended, or was never made, as an earlier life died."""
+        """At start: drop files whose job ended, or was never made, as an earlier life died.
+
+        Those that stay are under the seal of today's secret.
+        """
         orphans = [job for job in self._files if not self._active(job)]
         for job in orphans:
             del self._files[job]
         if orphans:
             await self._memory.drop_programs(orphans)
+        for job, sealed in list(self._files.items()):
+            try:
+                today = await asyncio.to_thread(self._sealed_anew, job, sealed)
+            except ProtocolError as error:  # its workers will refuse it with the same words
+                log.critical("a program is not what was submitted", extra={"job": job, "error": str(error)})
+                continue
+            if today != sealed:
+                await self._memory.keep_program(job, today)
+                self._files[job] = today
+
+    def _sealed_anew(self, job: JobId, sealed: bytes) -> bytes:
+        return self._ring.seal(job, self._ring.unseal(job, sealed))
 
     def _reserve(self, job: JobId) -> None:
         if job in self._reserved or self._active(job):
@@ -93,5 +117,6 @@ class Programs:
                     remedy="Stop a job, or join with smaller tables.",
                 )
             )
-        await self._memory.keep_program(job, data)
-        self._files[job] = data
+        sealed = await asyncio.to_thread(self._ring.seal, job, data)
+        await self._memory.keep_program(job, sealed)
+        self._files[job] = sealed

@@ -5,7 +5,7 @@
     GET    /jobs                  {"jobs": [in short]}
     GET    /jobs/{job}            phase, frontier, lag, placement, latencies, recoveries, … · 404
     DELETE /jobs/{job}            stop after what is launched: 202, or 200 when it has ended · 404
-    GET    /jobs/{job}/program  * the job file as it was posted: what workers load · 404
+    GET    /jobs/{job}/program  * the job file as it was posted, sealed: what workers load · 404
     GET    /status                members, jobs in short, generation
     POST   /nodes/{node}/exited * a supervisor saw that node's process end: 202
 

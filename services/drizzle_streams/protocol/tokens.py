@@ -41,7 +41,8 @@ _TOKEN = re.compile(r"drz1\.([a-z]{1,16})\.([A-Za-z0-9*_.@-]{1,128})\.([0-9]{1,1
 _SUBJECT = re.compile(r"[A-Za-z0-9*_.@-]{1,128}")
 _SECRET = re.compile(r"[!-+\--~]+")  # printable ASCII without the comma
 _SEAL_MAGIC: Final = b"DRZSEAL1"
-_SEAL_BYTES: Final = len(_SEAL_MAGIC) + 32
+SEAL_BYTES: Final = len(_SEAL_MAGIC) + 32
+"""By how much a seal lengthens what it seals."""
 
 
 class TokenKind(StrEnum):
@@ -137,7 +138,7 @@ class Keyring:
 
     def unseal(self, name: str, sealed: bytes) -> bytes:
         """The reverse of `seal`. Raises `ProtocolError` unless one of the secrets sealed it as `name`."""
-        data, seal = sealed[_SEAL_BYTES:], sealed[len(_SEAL_MAGIC) : _SEAL_BYTES]
+        data, seal = sealed[SEAL_BYTES:], sealed[len(_SEAL_MAGIC) : SEAL_BYTES]
         genuine = [hmac.compare_digest(seal, _seal(secret, name, data)) for secret in self.secrets]
         if not sealed.startswith(_SEAL_MAGIC) or not any(genuine):
             raise ProtocolError(

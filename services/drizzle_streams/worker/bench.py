@@ -13,6 +13,7 @@ from drizzle_streams.core.events import Event
 from drizzle_streams.core.story import Story
 from drizzle_streams.core.worker import Worker
 from drizzle_streams.model.ids import Generation, JobId, NodeId
+from drizzle_streams.protocol.tokens import Keyring
 from drizzle_streams.runtime.clock import Clock
 from drizzle_streams.stores.base import SnapshotStore
 from drizzle_streams.telemetry.metrics import WorkerMetrics
@@ -46,6 +47,7 @@ class Bench:
     letters: DeadLetters
     metrics: WorkerMetrics
     redis_url: str
+    ring: Keyring
     held_bytes_max: int
     rejoin: Callable[[str], None]
     depart: Callable[[str], None]

@@ -106,6 +106,7 @@ class Life:
             letters=DeadLetters(link, settings.namespace),
             metrics=metrics,
             redis_url=settings.redis_url,
+            ring=self.server.ring,
             held_bytes_max=settings.blocks_bytes_max,
             rejoin=self._rejoin,
             depart=self._depart,

@@ -6,10 +6,11 @@ import asyncio
 import logging
 
 from drizzle_streams.connectors.base import Sink
-from drizzle_streams.errors import BackPressureError, DrizzleError, UnreachableError
+from drizzle_streams.errors import BackPressureError, DrizzleError, ProtocolError, UnreachableError
 from drizzle_streams.model.ids import COORDINATOR, NO_BATCH, StageId
 from drizzle_streams.model.task import TaskError
 from drizzle_streams.protocol.jobfile import JOB_BYTES_MAX
+from drizzle_streams.protocol.tokens import SEAL_BYTES
 from drizzle_streams.worker.jobs import JobRun
 from drizzle_streams.worker.outputs import StageSink
 from drizzle_streams.worker.programs import LoadedStage, failure, load_stages, program_path
@@ -52,7 +53,8 @@ async def _fetched(job: JobRun) -> bytes | None:
     while not job.forgotten:
         try:
             leader = bench.addresses[COORDINATOR]
-            return await bench.transport.fetch(leader, path, {}, FETCH_S, JOB_BYTES_MAX)
+            bytes_max = JOB_BYTES_MAX + SEAL_BYTES
+            return await bench.transport.fetch(leader, path, {}, FETCH_S, bytes_max)
         except (UnreachableError, BackPressureError) as error:
             if bench.clock.now() >= deadline:
                 raise
@@ -71,8 +73,12 @@ async def _pause(job: JobRun, seconds: float) -> None:
 
 
 def _load(job: JobRun, data: bytes) -> Loaded | TaskError:
-    """In a thread: unpickle, build the executors, create the sinks (which imports their clients)."""
-    stages = load_stages(job.spec, data)
+    """In a thread: check the seal, and only then unpickle, build the executors, create the sinks."""
+    try:
+        file = job.bench.ring.unseal(job.spec.job, data)
+    except ProtocolError as error:
+        return failure(error, StageId(0), NO_BATCH, ())
+    stages = load_stages(job.spec, file)
     if isinstance(stages, TaskError):
         return stages
     try:
