@@ -18,6 +18,10 @@ from prometheus_client import CollectorRegistry
 from drizzle_streams.config import CoordinatorServiceSettings
 from drizzle_streams.coordinator.announcing import Announcer
 from drizzle_streams.coordinator.chores import Chores, Clear
+from drizzle_streams.coordinator.console import add_console
+from drizzle_streams.coordinator.console_feed import Feed
+from drizzle_streams.coordinator.console_reports import Reports
+from drizzle_streams.coordinator.console_view import Leader, View
 from drizzle_streams.coordinator.lead_watch import watch_leadership
 from drizzle_streams.coordinator.leadership import Leadership
 from drizzle_streams.coordinator.memory import Memory, Remembered
@@ -31,7 +35,6 @@ from drizzle_streams.core.coordinator import Coordinator, CoordinatorSettings
 from drizzle_streams.core.coordinator_job import ACTIVE
 from drizzle_streams.core.node import Node
 from drizzle_streams.model.ids import COORDINATOR, JobId
-from drizzle_streams.protocol.tokens import Keyring
 from drizzle_streams.runtime.clock import Clock
 from drizzle_streams.runtime.driver import Driver
 from drizzle_streams.runtime.supervisor import Supervisor
@@ -70,10 +73,14 @@ class Life:
         self.role = Coordinator(machine, memory.generation, left.records, now)
         # The term is this life's number on its links. It grows with every life of every coordinator,
         # whatever their own clocks say, so who has heard a new leader takes in nothing of an old one.
-        self._node = Node(COORDINATOR, leadership.term, self.role)
+        self._reports = Reports(self.role)
+        self._node = Node(COORDINATOR, leadership.term, self._reports)
         self._stopwatch = Stopwatch(self._node)
-        self._programs = Programs(memory, left.programs, self._active, Keyring.parse(settings.token))
+        self._programs = Programs(memory, left.programs, self._active)
         self._chores = Chores(snapshots)
+        self._feed = Feed(
+            View(self.role, self._reports, self._stopwatch, clock.now), lambda: self._leader(now)
+        )
 
     def _active(self, name: JobId) -> bool:
         return (job := self.role.jobs.get(name)) is not None and job.phase in ACTIVE
@@ -93,9 +100,11 @@ class Life:
             await transport.start()
             closing.push_async_callback(transport.close)
             closing.callback(self._announcer.end)
+            closing.callback(self._feed.end)
             tasks.start(self._leadership.keep(), "leadership")
             tasks.start(self._chores.run(), "snapshot chores")
             tasks.start(lag.run(), "loop lag")
+            tasks.start(self._feed.run(), "console feed")
             tasks.start(driver.run(), "driver")
             on_started()
             generation = self._memory.generation
@@ -148,9 +157,17 @@ class Life:
         add(doors.service_routes())
         add([story_route(lambda: (asdict(line) for line in self.role.story.lines))], auth=USER)
         add([health_route(lag), ready_route(self._unready)], public=True)
+        add_console(server, self._feed)
         metrics = metrics_route(self._registry, watch.refresh)
         add([metrics], auth=METRICS, public=self._settings.metrics_public)
 
     def _unready(self) -> str | None:
         """A leader that cannot be certain of its lease is not to be asked."""
         return None if self._leadership.leads else "its lease has run out and is not renewed yet"
+
+    def _leader(self, since: float) -> Leader:
+        """Who leads, for the console; `since` is cluster time in seconds."""
+        leadership = self._leadership
+        return Leader(
+            self._settings.name, leadership.address, leadership.term, since, version("drizzle-streams")
+        )

@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from drizzle_streams.config import CoordinatorServiceSettings
 from drizzle_streams.coordinator.announcing import Announcer
+from drizzle_streams.coordinator.console import add_standby_console
 from drizzle_streams.coordinator.lead_watch import watch_leadership
 from drizzle_streams.coordinator.leadership import Leadership
 from drizzle_streams.coordinator.life import Life
@@ -165,5 +166,6 @@ class CoordinatorService:
         doors = [health_route(lag), ready_route(lambda: "standing by: another coordinator leads")]
         server.add_routes(doors, public=True)
         server.add_routes([metrics_route(registry)], auth=METRICS, public=self.settings.metrics_public)
+        add_standby_console(server, lambda: self._announcer.answer.leader)
         server.add_routes([self._announcer.route(), self._announcer.elsewhere()], auth=USER)
         return lag

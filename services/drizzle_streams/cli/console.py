@@ -1,0 +1,46 @@
+"""`drizzle console`: a link that signs a browser in to the console, or the console itself."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+import webbrowser
+
+from drizzle_streams.cli.client import add_cluster, found
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The cluster, and whether to open it."""
+    add_cluster(parser)
+    parser.add_argument("--open", action="store_true", help="open it in this machine's browser")
+    parser.epilog = """\
+The link signs in for some hours, may only look, and must be used within ten minutes. It is made
+from the cluster's secret (or a user token that ends as soon); nothing is sent.
+
+examples:
+  drizzle console --open
+  drizzle console --cluster http://coordinator:7070"""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the link, or open it."""
+    to = found(arguments)
+    link = sign_in_link(to.cluster, to.token)
+    if not (arguments.open and webbrowser.open(link)):
+        print(link)
+    return 0
+
+
+def sign_in_link(addresses: str, token: str) -> str:
+    """Where a browser signs in, at the first of the coordinators. Raises `ConfigError` for an odd token."""
+    from drizzle_streams.coordinator.console_session import ENTER_PATH, TICKET_TTL_S
+    from drizzle_streams.protocol.tokens import TokenKind, credential
+
+    ticket = credential(token, TokenKind.USER, time.time(), subject="link", ttl_s=TICKET_TTL_S)
+    return f"{addresses.split(',', maxsplit=1)[0].strip()}{ENTER_PATH}?ticket={ticket}"
+
+
+async def open_console(link: str) -> bool:
+    """Open it in this machine's browser; False if there is none."""
+    return await asyncio.to_thread(webbrowser.open, link)
