@@ -267,9 +267,8 @@ def test_a_worker_pod_that_is_asked_to_stop_leaves_in_order(cluster: Play, objec
     podman("stop", "-t", str(manifests.pod(manifest)["terminationGracePeriodSeconds"]), leaving)
     assert _state(cluster, leaving)["ExitCode"] == 0, cluster.logs()
     _verdict(cluster, load)
-    kinds = [line["kind"] for line in _story(cluster)[told:]]
-    assert "WorkerLeaving" in kinds, kinds
-    assert "WorkerLost" not in kinds, kinds
+    left = [line["text"] for line in _story(cluster)[told:] if line["kind"] == "WorkerLeaving"]
+    assert [text for text in left if text.startswith(leaving.removesuffix("-worker"))], left
     podman("start", leaving)
     _wait_for_members(cluster)
 
