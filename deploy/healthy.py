@@ -42,7 +42,7 @@ def _connected(port: int) -> socket.socket:
     plain = socket.create_connection(("127.0.0.1", port), TIMEOUT_S)
     if not os.environ.get("DRIZZLE_TLS_CERT"):
         return plain
-    import ssl  # noqa: PLC0415 - 0.03 s that a cluster without TLS need not spend
+    import ssl  # here: 0.03 s that a cluster without TLS need not spend
 
     return ssl._create_unverified_context().wrap_socket(plain)
 

@@ -135,7 +135,8 @@ def readme() -> str:
 _METRICS_HEAD = """\
 # Metrics
 
-Every service answers `GET /metrics` in the format of Prometheus, to whoever has a `metrics` token (`drizzle token --kind metrics`); to everybody with `DRIZZLE_METRICS_PUBLIC=yes`.
+Every service answers `GET /metrics` in the format of Prometheus, to whoever has a `metrics` token
+(`drizzle token --kind metrics`); to everybody with `DRIZZLE_METRICS_PUBLIC=yes`.
 This page is made from the code by `python docs/generate.py`; the help texts are those that Prometheus shows.
 Units stand in the names. A counter's name ends in `_total`. Series of a job go when the job ends.
 No metric has more than 256 series: further label values share the label `other`.

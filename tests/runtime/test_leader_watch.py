@@ -70,9 +70,12 @@ class World:
         self.transport = Coordinators()
         driver = Driver(Idle(), SystemClock(), self.transport, None)  # type: ignore[arg-type]
         self.posted: list[Event] = []
-        driver.post = self.posted.append
+        driver.post = self._post
         self.watch = LeaderWatch(addresses, driver)
         self.driver = driver
+
+    def _post(self, event: Event) -> None:
+        self.posted.append(event)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(10):

@@ -57,7 +57,7 @@ class Life:
     paused: bool = False
     machine: Any = field(init=False)
     performer: Any = field(init=False)
-    held_back: list[Callable[[], None]] = field(default_factory=list)
+    held_back: list[Callable[[], object]] = field(default_factory=list)
     _timer: float | None = None
 
     def post(self, event: ev.Event) -> None:
@@ -72,7 +72,7 @@ class Life:
         if event is not None:
             self.carry_out(self.machine.handle(event, self.world.now))
 
-    def act(self, what: Callable[[], None]) -> None:
+    def act(self, what: Callable[[], object]) -> None:
         if not self.alive:
             return
         if self.paused:
@@ -121,7 +121,7 @@ class World:
         self.random = random.Random(seed)
         self.now = 1_000.0
         self.weather = Weather()
-        self.queue: list[tuple[float, int, Callable[[], None]]] = []
+        self.queue: list[tuple[float, int, Callable[[], object]]] = []
         self._numbers = itertools.count()
         self._names = itertools.count(1)
         self.lives: dict[str, Life] = {}
@@ -148,7 +148,7 @@ class World:
 
     # --- time and chance ------------------------------------------------------------------
 
-    def at(self, when: float, what: Callable[[], None]) -> None:
+    def at(self, when: float, what: Callable[[], object]) -> None:
         heapq.heappush(self.queue, (when, next(self._numbers), what))
 
     def run(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:

@@ -35,6 +35,7 @@ from drizzle_streams.core.coordinator import Coordinator, CoordinatorSettings
 from drizzle_streams.core.coordinator_job import ACTIVE
 from drizzle_streams.core.node import Node
 from drizzle_streams.model.ids import COORDINATOR, JobId
+from drizzle_streams.protocol.tokens import Keyring
 from drizzle_streams.runtime.clock import Clock
 from drizzle_streams.runtime.driver import Driver
 from drizzle_streams.runtime.supervisor import Supervisor
@@ -76,7 +77,7 @@ class Life:
         self._reports = Reports(self.role)
         self._node = Node(COORDINATOR, leadership.term, self._reports)
         self._stopwatch = Stopwatch(self._node)
-        self._programs = Programs(memory, left.programs, self._active)
+        self._programs = Programs(memory, left.programs, self._active, Keyring.parse(settings.token))
         self._chores = Chores(snapshots)
         self._feed = Feed(
             View(self.role, self._reports, self._stopwatch, clock.now), lambda: self._leader(now)
