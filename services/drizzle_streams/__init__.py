@@ -35,6 +35,7 @@ _ROOMS: Final = {
     "sum": "api.aggregates",
     "table": "api.tables",
     "tumbling": "api.windows",
+    "tuned": "api.sizes",
 }
 
 _WHOLE: Final = frozenset({"errors", "testing"})

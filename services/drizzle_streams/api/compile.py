@@ -60,6 +60,7 @@ def compiled(plan: Plan, sink: object, settings: Settings) -> CompiledJob:
         batch_interval_ms=settings.batch_interval_ms,
         scheduling=settings.scheduling,
         group_size=settings.group_size,
+        tuning=settings.tuning,
         checkpoint_interval_ms=settings.checkpoint_interval_ms,
         key_groups=KEY_GROUPS,
         start_from=settings.start_from,

@@ -11,6 +11,7 @@ from drizzle_streams.api.plan import Plan
 from drizzle_streams.api.schemas import Schema
 from drizzle_streams.api.settings import PARTITIONS, SchedulingMode, Settings, StartFrom, settings
 from drizzle_streams.api.sinks import checked_sink
+from drizzle_streams.api.sizes import GroupSize
 from drizzle_streams.connectors.base import SinkSpec
 from drizzle_streams.engine.shipping import load_program, ship_program
 from drizzle_streams.protocol.jobfile import JobFile, pack_job, unpack_job
@@ -32,7 +33,7 @@ class Output:
         *,
         batch_interval: Duration = "50ms",
         scheduling: SchedulingMode = "group",
-        group_size: int = 20,
+        group_size: GroupSize = 20,
         checkpoint_interval: Duration | None = None,
         partitions: int = PARTITIONS,
         start_from: StartFrom = "earliest",
@@ -42,6 +43,8 @@ class Output:
         `batch_interval`: how long records are collected before they are processed; latency is a bit more.
         `scheduling`: "group" launches `group_size` batches at a time; "prescheduled" and "barrier" are for
         comparison and give the same results.
+        `group_size`: a number of batches; "auto" lets Drizzle choose it from what it measures; `tuned(...)`
+        does so with an objective and promises of your own.
         `checkpoint_interval`: how often state is kept durably, one second unless batches are longer; so much
         is computed again after a failure.
         `partitions`: of every shuffle.
@@ -132,8 +135,8 @@ class Job:
 
         `cluster` is the coordinator's URL, else DRIZZLE_CLUSTER of the environment, else the cluster that
         `drizzle up` started in this folder; `token` the cluster's secret or a token of it, else
-        DRIZZLE_TOKEN, else that cluster's; `tls` the files for https, else those that DRIZZLE_TLS_CA, DRIZZLE_TLS_CERT and
-        DRIZZLE_TLS_KEY name. Raises `DrizzleError` when the job was not taken.
+        DRIZZLE_TOKEN, else that cluster's; `tls` the files for https, else those that DRIZZLE_TLS_CA,
+        DRIZZLE_TLS_CERT and DRIZZLE_TLS_KEY name. Raises `DrizzleError` when the job was not taken.
 
         A script need not call it: when a file is run as `python job.py` and ends without an error, the jobs
         in its global names that nothing was done with are submitted. Not so in an interactive session, in an

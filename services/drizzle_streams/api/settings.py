@@ -7,8 +7,10 @@ from typing import Final, Literal, get_args
 
 from drizzle_streams.api.durations import Duration, parse_ms
 from drizzle_streams.api.names import check_name
+from drizzle_streams.api.sizes import checked_count, checked_size
 from drizzle_streams.errors import BuildError, explain
 from drizzle_streams.model.job import Scheduling
+from drizzle_streams.model.tuning import Tuning
 
 StartFrom = Literal["earliest", "latest"]
 SchedulingMode = Literal["group", "prescheduled", "barrier"]
@@ -18,8 +20,6 @@ PARTITIONS: Final = 8
 them cost little, and each is a unit that another worker can take over."""
 PARTITIONS_MAX: Final = 1024
 """As many as there are key groups."""
-GROUP_SIZE_MAX: Final = 10_000
-"""Batches per group: the cluster adapts at group boundaries only (or by a group cut)."""
 BATCH_INTERVAL_MS_MIN: Final = 1.0
 """Below it fixed costs per batch exceed the interval on any machine."""
 BATCH_INTERVAL_MS_MAX: Final = 60_000.0
@@ -35,6 +35,7 @@ class Settings:
     batch_interval_ms: float
     scheduling: Scheduling
     group_size: int
+    tuning: Tuning
     checkpoint_interval_ms: float
     partitions: int
     start_from: StartFrom
@@ -45,7 +46,7 @@ def settings(
     *,
     batch_interval: Duration,
     scheduling: str,
-    group_size: int,
+    group_size: object,
     checkpoint_interval: Duration | None,
     partitions: int,
     start_from: str,
@@ -62,29 +63,18 @@ def settings(
         at_least_ms=BATCH_INTERVAL_MS_MIN,
         at_most_ms=BATCH_INTERVAL_MS_MAX,
     )
+    size, tuning = checked_size(group_size, f"{thing}: group_size")
     return Settings(
         name=name,
         batch_interval_ms=interval_ms,
         scheduling=Scheduling(scheduling),
-        group_size=_count(group_size, f"{thing}: group_size", GROUP_SIZE_MAX),
+        group_size=size,
+        tuning=tuning,
         checkpoint_interval_ms=max(CHECKPOINT_INTERVAL_MS, interval_ms)
         if checkpoint_interval is None
         else parse_ms(checkpoint_interval, f"{thing}: checkpoint_interval", at_least_ms=interval_ms),
-        partitions=_count(partitions, f"{thing}: partitions", PARTITIONS_MAX),
+        partitions=checked_count(partitions, f"{thing}: partitions", PARTITIONS_MAX),
         start_from="latest" if start_from == "latest" else "earliest",
-    )
-
-
-def _count(value: object, thing: str, most: int) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most:
-        return value
-    raise BuildError(
-        explain(
-            thing,
-            wanted=f"a whole number from 1 to {most}",
-            found=repr(value),
-            remedy="Leave it out for the default.",
-        )
     )
 
 

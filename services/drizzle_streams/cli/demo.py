@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drizzle_streams.cli.values import number, whole
+from drizzle_streams.cli.values import number, whole, whole_or
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,7 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scheduling", default="group", choices=("group", "prescheduled", "barrier"), help="(default: group)"
     )
     parser.add_argument(
-        "--group-size", type=whole(1, 10_000), default=20, help="batches per group (default: %(default)s)"
+        "--group-size",
+        type=whole_or("auto", 1, 10_000),
+        default=20,
+        help="batches per group, or auto: chosen from what is measured (default: %(default)s)",
     )
     parser.add_argument("--seed", type=whole(0, 2**63), default=0, help="seed of all events (default: 0)")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON; - is standard output")

@@ -19,6 +19,12 @@ def whole(least: int, most: int) -> Callable[[str], int]:
     return parse
 
 
+def whole_or(word: str, least: int, most: int) -> Callable[[str], int | str]:
+    """A type for `add_argument`: a whole number from `least` to `most`, or that word."""
+    parse = whole(least, most)
+    return lambda text: word if text == word else parse(text)
+
+
 def number(least: float, most: float) -> Callable[[str], float]:
     """A type for `add_argument`: a number from `least` to `most`."""
 

@@ -11,13 +11,16 @@ import re
 
 from drizzle_streams.errors import ProtocolError, explain
 from drizzle_streams.model.job import JobSpec, StageSpec
+from drizzle_streams.model.tuning import GROUP_SIZE_MAX, Tuning
 
 STAGES_MAX = 64
 PARTITIONS_MAX = 1_024
 KEY_GROUPS_MAX = 65_536
-GROUP_SIZE_MAX = 10_000
 INTERVAL_MS_MIN, INTERVAL_MS_MAX = 1.0, 60_000.0
 CHECKPOINT_INTERVAL_MS_MAX = 3_600_000.0
+OVERHEAD_MIN = 1e-6
+OBJECTIVE_MS_MAX = 366 * 86_400_000.0
+MEMORY_BYTES_MAX = 1 << 50
 STARTS = ("earliest", "latest")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -33,6 +36,7 @@ def check_job(spec: JobSpec) -> None:
     _within(f"{job}: batch_interval_ms", interval_ms, INTERVAL_MS_MIN, INTERVAL_MS_MAX)
     _within(f"{job}: checkpoint_interval_ms", checkpoint_ms, interval_ms, CHECKPOINT_INTERVAL_MS_MAX)
     _within(f"{job}: group_size", spec.group_size, 1, GROUP_SIZE_MAX)
+    _check_tuning(f"{job}: tuning", spec.tuning)
     _within(f"{job}: key_groups", spec.key_groups, 1, KEY_GROUPS_MAX)
     _within(f"{job}: number of stages", len(spec.stages), 1, STAGES_MAX)
     if spec.start_from not in STARTS:
@@ -41,6 +45,20 @@ def check_job(spec: JobSpec) -> None:
         raise _refused(f"{job}: born", "0: the coordinator sets it", str(spec.born))
     for number, stage in enumerate(spec.stages):
         _check_stage(f"{job}, stage {number}", spec, stage, number)
+
+
+def _check_tuning(thing: str, tuning: Tuning) -> None:
+    """The tuner divides by these, or takes their logarithm."""
+    _within(f"{thing}, group_size_max", tuning.group_size_max, 1, GROUP_SIZE_MAX)
+    _within(f"{thing}, group_size_min", tuning.group_size_min, 1, tuning.group_size_max)
+    _within(f"{thing}, overhead_upper", tuning.overhead_upper, OVERHEAD_MIN, 1.0)
+    _within(f"{thing}, overhead_lower", tuning.overhead_lower, 0.0, tuning.overhead_upper)
+    _within(f"{thing}, recovery_objective_ms", tuning.recovery_objective_ms, 0.0, OBJECTIVE_MS_MAX)
+    _within(f"{thing}, adaptation_objective_ms", tuning.adaptation_objective_ms, 0.0, OBJECTIVE_MS_MAX)
+    _within(f"{thing}, tail_quantile", tuning.tail_quantile or 0.0, 0.0, 1.0)
+    _within(f"{thing}, wait_cost", tuning.wait_cost or 0.0, 0.0, 1.0)
+    _within(f"{thing}, utilisation_target", tuning.utilisation_target, 0.0, 1.0)
+    _within(f"{thing}, memory_bytes", tuning.memory_bytes, 0, MEMORY_BYTES_MAX)
 
 
 def _check_stage(thing: str, spec: JobSpec, stage: StageSpec, number: int) -> None:

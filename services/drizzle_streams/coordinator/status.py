@@ -17,6 +17,7 @@ from drizzle_streams.core.coordinator import Coordinator
 from drizzle_streams.core.coordinator_job import ACTIVE, CoordinatorJob
 from drizzle_streams.core.headroom import headroom
 from drizzle_streams.core.membership import Member
+from drizzle_streams.core.tuning.facts import Decision
 from drizzle_streams.model.ids import BatchId
 from drizzle_streams.protocol.records import GroupRecord
 
@@ -73,6 +74,7 @@ def detail(job: CoordinatorJob, cost: JobCost, now: float) -> Values:
         "groups_cut": job.groups_cut,
         "boundary": _boundary(job, now),
         "overhead": cost.overhead,
+        "tuner": _tuner(job.sizing.decision),
         "launch_messages": cost.messages,
         "launch_bytes": cost.bytes,
         "checkpoint": _checkpoint(job, now),
@@ -104,6 +106,28 @@ def due_ms(job: CoordinatorJob, group: GroupRecord, batch: BatchId) -> float:
 def group_size(job: CoordinatorJob) -> int:
     """Batches in the newest group."""
     return job.spec.group_size if job.group is None else job.group.last - job.group.first + 1
+
+
+def _tuner(decision: Decision | None) -> Values | None:
+    """Why groups have their size; a bound that does not bind is None, as JSON has no infinity."""
+    if decision is None:
+        return None
+    return {
+        "mode": decision.mode.value,
+        "binding": decision.binding.value,
+        "target": _finite(decision.target),
+        "optimum": _finite(decision.optimum),
+        "lower": _finite(decision.lower),
+        "upper": _finite(decision.upper),
+        "binds_lower": decision.binds_lower.value,
+        "binds_upper": decision.binds_upper.value,
+        "alarm": None if decision.alarm is None else str(decision.alarm),
+        "inputs": dict(decision.inputs),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def tuner_inputs(job: CoordinatorJob, cost: JobCost, workers: Sequence[Member]) -> dict[str, float]:

@@ -7,7 +7,7 @@ counts and update times kept in Redis.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from drizzle_streams.api.job import Job
@@ -26,7 +26,7 @@ def ysb_job(
     window: str,
     batch_interval: str,
     scheduling: SchedulingMode,
-    group_size: int,
+    group_size: int | Literal["auto"],
     name: str = "ysb",
 ) -> Job:
     """The job over the stream `ad-events`; `ads` is the Parquet table ad_id -> campaign_id."""
