@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from drizzle_streams.errors import DrizzleError
 from drizzle_streams.local.cluster import LocalCluster, LocalSettings
@@ -33,6 +33,9 @@ STATUS_INTERVAL_S = 0.5
 CHECK_TIMEOUT_S = 60
 LOAD_SLACK_S = 180.0
 """How long beyond its schedule the load generator may take to deliver everything."""
+BLOCKS_PER_BATCH = 5
+"""Posts in a batch interval; each goes to one of the sources in turn."""
+BLOCK_MS_MIN = 5.0
 KILLS = ("worker", "coordinator", "source", "redis", "none")
 
 Values = dict[str, Any]
@@ -53,8 +56,13 @@ class DemoSettings:
     kill: str = "worker"
     standby: bool = False
     scheduling: SchedulingMode = "group"
-    group_size: int = 20
+    group_size: int | Literal["auto"] = 20
     seed: int = 0
+
+    @property
+    def block_ms(self) -> float:
+        """Span of the events in one post: producers batch, too, more finely than the cluster does."""
+        return max(BLOCK_MS_MIN, self.batch_interval_ms / BLOCKS_PER_BATCH)
 
 
 @dataclass(slots=True)
@@ -153,6 +161,8 @@ class _Run:
             str(settings.rate),
             "--seconds",
             str(settings.seconds),
+            "--block-ms",
+            f"{settings.block_ms:g}",
             "--progress",
             "--json",
             str(self.run_file),
@@ -284,6 +294,7 @@ class _Run:
                 "workers": self.settings.workers,
                 "sources": self.settings.sources,
                 "batch_interval_ms": self.settings.batch_interval_ms,
+                "block_ms": self.settings.block_ms,
                 "window": self.settings.window,
                 "scheduling": self.settings.scheduling,
                 "seed": self.settings.seed,
