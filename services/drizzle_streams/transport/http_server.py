@@ -109,7 +109,9 @@ class HttpServer:
         """Add doors, before `start`. Key: `auth`, a cluster token without it, or none if `public`."""
         key = PUBLIC if public else auth or CLUSTER
         for route in self._app.router.add_routes(routes):
-            self._keys[route] = key
+            # A GET brings its HEAD along, which has the same key.
+            for door in route.resource or (route,):
+                self._keys.setdefault(door, key)
 
     async def start(self) -> None:
         """Listen. Raises `ConfigError` when the address cannot be had."""
