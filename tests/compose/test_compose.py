@@ -89,9 +89,11 @@ def test_five_workers_and_back_to_two_under_load(stack: Stack, load: Start) -> N
     stack.compose("up", "-d", "--no-recreate", "--no-deps", "--scale", "worker=5", "worker")
     until("five workers are members", lambda: len(stack.workers()) == 5)
     until("all of them have partitions", lambda: len(_owners(stack)) == 5)
+    five = stack.workers()
     stack.compose("up", "-d", "--no-recreate", "--no-deps", "--scale", "worker=2", "worker")
     until("two workers are members", lambda: len(stack.workers()) == 2)
     until("they have all partitions", lambda: _owners(stack) == stack.workers())
+    assert all(stack.told("WorkerLeaving", gone) for gone in five - stack.workers())  # asked, not lost
     running.verdict()
     stack.compose("up", "-d", "--no-recreate", "--no-deps", "--wait", "--scale", "worker=3", "worker")
     until("three again", lambda: len(stack.workers()) == 3)
