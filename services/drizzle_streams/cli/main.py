@@ -28,6 +28,7 @@ COMMANDS = {
     "status": "show members, jobs and their latencies",
     "workers": "list the workers of a cluster and what they hold",
     "story": "tell what happened in a cluster, and why",
+    "console": "print or open a link to the console, signed in",
     "scale": "change the number of workers",
     "token": "make a token that opens less than the cluster's secret",
     "coordinator": "run a coordinator service",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 from pathlib import Path
 
 from drizzle_streams.cli.values import whole
@@ -34,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dir", type=Path, default=Path(".drizzle"), help="state directory (default: .drizzle)"
     )
+    parser.add_argument(
+        "--no-open", action="store_true", help="do not open the console in this machine's browser"
+    )
     parser.epilog = _EPILOG
 
 
@@ -46,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _up(arguments: argparse.Namespace) -> None:
+    from drizzle_streams.cli.console import sign_in_link
     from drizzle_streams.local.cluster import LocalCluster, LocalSettings
     from drizzle_streams.local.control import SupervisorDoor
     from drizzle_streams.local.found import STATE_DIRECTORY, leave_note, remove_note
@@ -66,20 +71,34 @@ async def _up(arguments: argparse.Namespace) -> None:
     async with LocalCluster(settings) as cluster, SupervisorDoor(cluster) as door:
         leave_note(note, cluster.address, cluster.token, door.address)
         try:
-            _say(cluster.address, cluster.source_addresses, settings.directory)
+            link = sign_in_link(cluster.address, cluster.token)
+            _say(cluster.address, cluster.source_addresses, settings.directory, link)
+            if not arguments.no_open:
+                await _open(link)
             await cluster.failed()
         finally:
             remove_note(note)
             print("stopping …", flush=True)
 
 
-def _say(address: str, sources: list[str], directory: Path) -> None:
+async def _open(link: str) -> None:
+    """Only for a person at a desktop: not for a script, and no browser of text in this terminal."""
+    from drizzle_streams.cli.console import open_console
+    from drizzle_streams.local.desktop import has_desktop
+
+    if sys.stdout.isatty() and has_desktop():
+        await open_console(link)
+
+
+def _say(address: str, sources: list[str], directory: Path, link: str) -> None:
     print(
         f"""
 Drizzle is up. State and logs are in {directory}; Ctrl-C stops it.
 
   coordinator  {address.replace(",", ", ")}
   sources      {", ".join(sources)}
+  console      {link}
+               (signs a browser in within ten minutes; then: drizzle console)
 
 Submit a job:     drizzle submit job.py
 Look at it:       drizzle status --watch
