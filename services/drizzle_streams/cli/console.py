@@ -7,7 +7,12 @@ import asyncio
 import time
 import webbrowser
 
-from drizzle_streams.cli.client import add_cluster, found
+from typing import TYPE_CHECKING
+
+from drizzle_streams.cli.client import add_cluster, found, get_from
+
+if TYPE_CHECKING:
+    from drizzle_streams.api.client import Destination
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--open", action="store_true", help="open it in this machine's browser")
     parser.epilog = """\
 The link signs in for some hours, may only look, and must be used within ten minutes. It is made
-from the cluster's secret (or a user token that ends as soon); nothing is sent.
+here, from the cluster's secret (or a user token that ends as soon). Of several coordinators it leads
+to the one that leads.
 
 examples:
   drizzle console --open
@@ -26,10 +32,19 @@ examples:
 def run(arguments: argparse.Namespace) -> int:
     """Print the link, or open it."""
     to = found(arguments)
-    link = sign_in_link(to.cluster, to.token)
+    link = sign_in_link(_leader(to), to.token)
     if not (arguments.open and webbrowser.open(link)):
         print(link)
     return 0
+
+
+def _leader(to: Destination) -> str:
+    """The address of whoever leads, as we were told it: others may be good inside the cluster only."""
+    ours = [address.strip() for address in to.cluster.split(",")]
+    if len(ours) == 1:
+        return ours[0]
+    leader = get_from(to, "/leader").get("leader")
+    return leader if leader in ours else ours[0]
 
 
 def sign_in_link(addresses: str, token: str) -> str:

@@ -20,6 +20,8 @@ from drizzle_streams.coordinator.stopwatch import Stopwatch
 from drizzle_streams.core.coordinator import Coordinator
 from drizzle_streams.core.coordinator_job import ACTIVE, CoordinatorJob
 from drizzle_streams.core.source import SEALED_REPORT_INTERVAL_S
+from drizzle_streams.core.worker import REPORT_INTERVAL_S
+from drizzle_streams.model.job import Scheduling
 from drizzle_streams.model.ids import BatchId, JobId, PartitionId, SourceId, StageId, WorkerId
 from drizzle_streams.protocol.records import GroupRecord
 
@@ -92,6 +94,7 @@ class View:
         values = status.detail(job, self._stopwatch.cost(name), now)
         return values | {
             "checkpoint_interval_ms": job.spec.checkpoint_interval_ms,
+            "report_ms": report_ms(job),
             "latency_ms": status.percentiles([latencies[b] for b in recent if b in latencies])["recent"],
             "points": points(job, after),
             "timeline": self._timeline(job, now),
@@ -108,6 +111,11 @@ class View:
         since = status.due_ms(job, group, first) / 1000.0
         done = self._reports.done(job.spec.job, first, last, since)
         return [_batch(job, group, BatchId(batch), done) for batch in range(first, last + 1)]
+
+
+def report_ms(job: CoordinatorJob) -> float:
+    """How long a finished task may go unreported: below that, times of stages say nothing."""
+    return REPORT_INTERVAL_S * 1000.0 if job.spec.scheduling is Scheduling.GROUP else 0.0
 
 
 def points(job: CoordinatorJob, after: BatchId) -> list[tuple[BatchId, float, float]]:

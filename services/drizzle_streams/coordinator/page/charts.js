@@ -65,6 +65,7 @@ export class Chart {
     ctx.save();
     ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
     ctx.textAlign = "center";
+    let signed = -Infinity;
     for (const { at, sign, colour } of this.marks()) {
       if (!this.range || at < this.range[0] || at > this.range[1]) continue;
       const x = Math.round(this.plot.valToPos(at, "x", true));
@@ -74,6 +75,8 @@ export class Chart {
       ctx.moveTo(x, bbox.top + 8 * devicePixelRatio);
       ctx.lineTo(x, bbox.top + bbox.height);
       ctx.stroke();
+      if (x - signed < 12 * devicePixelRatio) continue; // signs are not written over each other
+      signed = x;
       ctx.fillText(sign, x, bbox.top + 6 * devicePixelRatio);
     }
     ctx.restore();

@@ -9,6 +9,7 @@ import { Members } from "./members.js";
 import { Owners } from "./owners.js";
 import { Stages } from "./stages.js";
 import { Story } from "./story.js";
+import { Tuner } from "./tuner.js";
 import { Why } from "./why.js";
 
 const STATES = {
@@ -22,7 +23,7 @@ const STATES = {
 const owners = new Owners();
 const story = new Story();
 const members = new Members(owners);
-const views = { job: new Job(), latency: new Latency(story), stages: new Stages(owners), why: new Why(owners) };
+const views = { job: new Job(), latency: new Latency(story), stages: new Stages(owners), tuner: new Tuner(), why: new Why(owners) };
 let cluster = null;
 let job = null;
 
@@ -52,6 +53,7 @@ function onJob(news) {
   show(byId("job"), true);
   views.job.draw(job, cluster.now_ms);
   views.latency.draw(job, cluster.now_ms);
+  views.tuner.draw(job);
   views.stages.draw(job);
   views.why.draw(job, cluster);
   members.draw(cluster, job);
@@ -108,8 +110,8 @@ function choose(name) {
   feed.open(name);
 }
 
-function notices({ jobs, workers }) {
-  const shown = `${jobs.length > 0}/${workers.length > 0}`;
+function notices({ jobs, workers, warnings }) {
+  const shown = JSON.stringify([jobs.length > 0, workers.length > 0, warnings]);
   if (byId("notices").dataset.shown === shown) return;
   byId("notices").dataset.shown = shown;
   const none = el(
@@ -121,7 +123,8 @@ function notices({ jobs, workers }) {
     el("p", { class: "soft" }, "It appears here as soon as it is submitted."),
   );
   const idle = el("p", { class: "notice" }, "▲ No worker has joined, so no job can run. Start workers here: ", el("code", {}, "drizzle scale --workers 2"));
-  byId("notices").replaceChildren(...(workers.length ? [] : [idle]), ...(jobs.length ? [] : [none]));
+  const warned = warnings.map((text) => el("p", { class: "notice" }, `▲ ${text[0].toUpperCase()}${text.slice(1)}`));
+  byId("notices").replaceChildren(...(workers.length ? [] : [idle]), ...warned, ...(jobs.length ? [] : [none]));
 }
 
 function title({ jobs }) {

@@ -6,6 +6,9 @@ const SIZES = ["B", "KiB", "MiB", "GiB", "TiB"];
 
 export const NONE = "–";
 
+// How late the oldest batch is when all is well: it takes a batch or two, and workers report now and then.
+export const patience = (job) => 2 * (job.batch_interval_ms + job.report_ms);
+
 export const count = (n) => (n === null || n === undefined ? NONE : WHOLE.format(n));
 
 export const plural = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`;
@@ -13,7 +16,7 @@ export const plural = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one
 // [figure, unit], so that units can be set smaller.
 export function duration(ms) {
   if (ms === null || ms === undefined) return [NONE, ""];
-  if (ms < 99.95) return [TENTH.format(ms), "ms"];
+  if (ms < 99.95) return [Number.isInteger(ms) ? WHOLE.format(ms) : TENTH.format(ms), "ms"];
   if (ms < 1000) return [WHOLE.format(ms), "ms"];
   if (ms < 60_000) return [TENTH.format(ms / 1000), "s"];
   if (ms < 3_600_000) return [`${Math.floor(ms / 60_000)}:${pad((ms / 1000) % 60)}`, "min"];

@@ -2,7 +2,7 @@
 
 import { Chart, Readings } from "./charts.js";
 import { byId, el, say, show } from "./dom.js";
-import { bytes, count, duration, NONE, percent, plural, span } from "./format.js";
+import { bytes, count, duration, NONE, patience, percent, plural, span } from "./format.js";
 
 const MARKS = { running: ["good", "● running"], waiting: ["warn", "◌ waiting"], stopping: ["warn", "◐ stopping"], stopped: ["soft", "■ stopped"], failed: ["bad", "✕ failed"] };
 
@@ -52,8 +52,10 @@ function says(job) {
   }
   if (job.waits_for) return `Waits for ${job.waits_for}.`;
   if (job.phase === "running" || job.phase === "stopping") {
-    const lag = job.frontier_lag.batches > 1 ? `${plural(job.frontier_lag.batches, "batch", "batches")} behind schedule` : "on schedule";
-    return `${plural(job.batches_done, "batch", "batches")} done, ${lag}. A batch every ${span(job.batch_interval_ms)}.`;
+    const late = job.frontier_lag.ms > patience(job);
+    const lag = late ? `${plural(job.frontier_lag.batches, "batch", "batches")} behind schedule` : "on schedule";
+    const moves = job.boundary ? ` A move is on its way: ${job.boundary.reason}.` : "";
+    return `${plural(job.batches_done, "batch", "batches")} done, ${lag}. A batch every ${span(job.batch_interval_ms)}.${moves}`;
   }
   return `${plural(job.batches_done, "batch", "batches")} done. ${job.phase === "failed" ? "It failed:" : job.detail}`;
 }
@@ -66,7 +68,7 @@ function figures(job) {
     ["p95", ...duration(latency?.p95), ""],
     ["p99", ...duration(latency?.p99), latency ? `worst ${span(latency.max)}` : ""],
     ["Frontier", count(job.frontier < 0 ? null : job.frontier), "", `group ${job.group ? `${count(job.group.first)}–${count(job.group.last)}` : NONE}`],
-    ["Group size", count(job.group_size), "batches", `${plural(job.groups_launched, "group")} launched`],
+    ["Group size", count(job.group_size), "batches", `${plural(job.groups_launched, "group")} launched${job.groups_cut ? `, ${count(job.groups_cut)} cut` : ""}`],
     ["Checkpoint", ...duration(checkpoint.age_ms), `batch ${checkpoint.batch < 0 ? NONE : count(checkpoint.batch)} · ${bytes(checkpoint.bytes).join(" ")}`],
   ];
 }

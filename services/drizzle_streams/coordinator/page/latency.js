@@ -22,7 +22,7 @@ export class Latency {
       { label: "p99", colour: "--p99", width: 1.5, dash: [2, 3] },
     ];
     const height = innerWidth < 600 ? 190 : 240;
-    this.chart = new Chart(byId("latency"), { series, height, y: (v) => `${v} ms`, marks: () => this.marks() });
+    this.chart = new Chart(byId("latency"), { series, height, y: (v) => (v < 1000 ? `${v} ms` : `${v / 1000} s`), marks: () => this.marks() });
     const key = ([name, , colour]) => el("span", { class: `swatch ${colour.slice(2)}` }, name);
     byId("latency-key").append(el("span", { class: "swatch dot" }, "one batch"), ...LINES.map(key), el("span", {}, `of the last ${WINDOW}`));
   }

@@ -80,10 +80,9 @@ export class Members {
   }
 }
 
-function state({ suspected, lease_left_ms: left }) {
-  return suspected
-    ? el("span", { class: "mark warn" }, `▲ suspected, lease ends in ${span(left)}`)
-    : el("span", { class: "mark good" }, "● alive");
+function state({ suspected, draining, lease_left_ms: left }) {
+  if (suspected) return el("span", { class: "mark warn" }, `▲ suspected, lease ends in ${span(left)}`);
+  return draining ? el("span", { class: "mark warn" }, "◐ leaving") : el("span", { class: "mark good" }, "● alive");
 }
 
 function busy(share, slots) {

@@ -1,7 +1,11 @@
 // Why is it slow, and what is awaited: the last batches, stage by stage, and who was last.
+//
+// Workers measure the latency of a batch, but report tasks only now and then (`report_ms`). So a bar
+// is as long as what was measured, and is told apart by stage only where that is far longer than
+// what reports blur; a quick batch is one piece.
 
 import { byId, el, say } from "./dom.js";
-import { count, list, percent, plural, span } from "./format.js";
+import { count, list, patience, percent, plural, span } from "./format.js";
 import { ranges } from "./members.js";
 
 const ROWS = 10;
@@ -35,14 +39,24 @@ export class Why {
     this.job = job;
     this.now = cluster.now_ms;
     for (const batch of job.timeline) this.batches.set(batch.batch, batch);
+    this.finish(job);
     const least = this.now - KEPT_MS;
     for (const [number, batch] of this.batches) {
       if (batch.due_ms < least || this.batches.size > KEPT_MAX) this.batches.delete(number);
     }
     say(byId("why-awaits"), awaits(job, cluster));
     say(byId("why-blame"), this.blame(job));
+    say(byId("why-how"), how(job));
     this.key(job);
     if (!this.paused) this.rows();
+  }
+
+  // A batch may end between two looks and be out of the timeline by the second one.
+  finish(job) {
+    const latencies = new Map(job.points.map(([batch, , ms]) => [batch, ms]));
+    for (const [number, batch] of this.batches) {
+      if (!batch.done && number <= job.frontier) this.batches.set(number, { ...batch, done: true, latency_ms: latencies.get(number) ?? null });
+    }
   }
 
   key(job) {
@@ -50,13 +64,14 @@ export class Why {
     if (byId("why-key").dataset.seen === seen) return;
     byId("why-key").dataset.seen = seen;
     const stages = job.stages.map((s) => el("span", { class: `swatch hue-${s.stage % HUES}` }, `stage ${s.stage}`));
-    byId("why-key").replaceChildren(...stages, el("span", { class: "swatch waiting" }, "awaited now"));
+    const others = [["hue-whole", "a quick batch"], ["unsealed", "not sealed in time"], ["waiting", "awaited now"], ["overdue", "awaited too long"]];
+    byId("why-key").replaceChildren(...stages, ...others.map(([kind, words]) => el("span", { class: `swatch ${kind}` }, words)));
   }
 
   rows() {
     if (!this.job) return;
     const all = [...this.batches.values()].sort((a, b) => b.batch - a.batch);
-    const length = (b) => (b.done ? (ends(b, this.job)?.at ?? 0) : this.now - b.due_ms);
+    const length = (b) => (b.done ? lasted(b, this.job) : this.now - b.due_ms);
     const slowest = byId("why-order").value === "slowest";
     const open = all.filter((b) => !b.done).slice(-OPEN_ROWS);
     const newest = [...open, ...all.filter((b) => b.done)];
@@ -73,15 +88,14 @@ export class Why {
       part.style.width = `${Math.max(0.4, (100 * Math.max(0, to - from)) / scale)}%`;
       track.append(part);
     };
-    const heard = stagesOf(batch, this.job);
-    for (const { stage, from, to, workers } of heard) {
-      const who = workers.map((w) => `${w.worker} ${span(Math.max(0, w.after_ms))}`).join(", ");
-      put(from, to, `hue-${stage % HUES}`, `stage ${stage}: ${who}`);
-    }
-    if (!batch.done) put(Math.max(0, ...heard.map((h) => h.to)), this.now - batch.due_ms, "waiting", "awaited");
+    const age = this.now - batch.due_ms;
+    const late = !batch.done && age > patience(this.job);
+    const parts = batch.done ? pieces(batch, this.job) : heardSoFar(batch, this.job);
+    for (const { from, to, kind, words } of parts) put(from, to, kind, words);
+    if (!batch.done) put(Math.max(0, ...parts.map((part) => part.to)), age, late ? "overdue" : "waiting", "awaited");
     return el(
       "li",
-      { class: batch.done ? "batch" : "batch open" },
+      { class: late ? "batch late" : "batch" },
       el("span", { class: "number" }, count(batch.batch)),
       track,
       el("span", { class: "took" }, batch.done ? span(batch.latency_ms) : "…"),
@@ -90,7 +104,7 @@ export class Why {
   }
 
   lastOf(batch) {
-    const end = ends(batch, this.job);
+    const end = toldApart(batch, this.job) ? ends(batch, this.job) : null;
     return end ? `last: stage ${end.stage} on ${this.owners.of(end.worker).letter}` : "";
   }
 
@@ -101,9 +115,14 @@ export class Why {
     return open.length ? `awaits ${list(open.map((s) => `stage ${s.stage}`))}` : "";
   }
 
-  // Which stage and which worker most batches waited for.
+  // Which stage and which worker slow batches waited for.
   blame(job) {
-    const last = [...this.batches.values()].filter((b) => b.done).slice(-BLAME_BATCHES);
+    const seen = [...this.batches.values()].filter((b) => b.done).slice(-BLAME_BATCHES);
+    if (!seen.length) return "";
+    const last = seen.filter((batch) => toldApart(batch, job));
+    const said = `Of the last ${plural(seen.length, "batch", "batches")}`;
+    const slow = job.report_ms ? ` longer than ${span(blur(job))}` : "";
+    if (!last.length) return `${said} none took${slow}.`;
     const by = new Map();
     const shares = job.stages.map(() => 0);
     let total = 0;
@@ -111,14 +130,17 @@ export class Why {
       const end = ends(batch, job);
       if (!end) continue;
       by.set(end.worker, (by.get(end.worker) ?? 0) + 1);
-      for (const { stage, from, to } of stagesOf(batch, job)) shares[stage] += Math.max(0, to - from);
-      total += end.at;
+      for (const { stage, from, to } of pieces(batch, job)) {
+        if (stage === undefined) continue;
+        shares[stage] += to - from;
+        total += to - from;
+      }
     }
     if (!total) return "";
     const [worker, times] = [...by].sort((a, b) => b[1] - a[1])[0];
     const stages = shares.map((share, stage) => `stage ${stage} ${stage ? "" : "took "}${percent(share / total)}${stage ? "" : " of the time"}`);
     const counted = [...by.values()].reduce((a, b) => a + b, 0);
-    return `Of the last ${plural(counted, "batch", "batches")}: ${list(stages)}; ${worker} was last in ${percent(times / counted)}.`;
+    return `${said}, ${slow ? `${count(counted)} took${slow}` : "all are told apart"}: ${list(stages)}; ${worker} was last in ${percent(times / counted)} of them.`;
   }
 }
 
@@ -136,6 +158,50 @@ function stagesOf(batch, job) {
   });
 }
 
+const blur = (job) => 2 * job.report_ms;
+
+// When the coordinator had heard of everything, in ms after the batch was due.
+const heardAt = (batch, job) => ends(batch, job)?.at ?? 0;
+
+const toldApart = (batch, job) => (batch.latency_ms ?? 0) > blur(job) && batch.stages.some((stage) => stage.length);
+
+// What was not latency, but waiting for a source to seal: as far as reports tell.
+function unsealed(batch, job) {
+  const before = heardAt(batch, job) - (batch.latency_ms ?? 0);
+  return before > blur(job) ? before - job.report_ms : 0;
+}
+
+const lasted = (batch, job) => unsealed(batch, job) + (batch.latency_ms ?? heardAt(batch, job));
+
+// A batch that is done: from when it was due to its output.
+function pieces(batch, job) {
+  const start = unsealed(batch, job);
+  const before = start ? [{ from: 0, to: start, kind: "unsealed", words: `sealed ${span(start)} late` }] : [];
+  const end = start + (batch.latency_ms ?? heardAt(batch, job));
+  if (!toldApart(batch, job)) return [...before, { from: start, to: end, kind: "hue-whole", words: span(end - start) }];
+  const heard = stagesOf(batch, job);
+  const last = Math.max(...heard.map((h) => h.to));
+  const within = (at) => Math.min(end, Math.max(start, at));
+  const stages = heard.map(({ stage, from, to, workers }) => {
+    const until = to === last ? end : within(to);
+    return { stage, from: Math.min(until, from ? within(from) : start), to: until, kind: `hue-${stage % HUES}`, words: whose(stage, workers) };
+  });
+  return [...before, ...stages];
+}
+
+// A batch that is not done: what has been reported of it.
+function heardSoFar(batch, job) {
+  return stagesOf(batch, job).map(({ stage, from, to, workers }) => ({ from, to, kind: `hue-${stage % HUES}`, words: whose(stage, workers) }));
+}
+
+const whose = (stage, workers) => `stage ${stage}: ${workers.map((w) => `${w.worker} ${span(Math.max(0, w.after_ms))}`).join(", ")}`;
+
+function how(job) {
+  const ends = "Bars begin when a batch was due; the figure is from its sealing to its output, as workers measured it.";
+  if (!job.report_ms) return ends;
+  return `${ends} Workers report every ${span(job.report_ms)}, so stages are told apart only in batches that took longer than ${span(blur(job))}.`;
+}
+
 function ends(batch, job) {
   const all = stagesOf(batch, job).flatMap(({ stage, workers }) => workers.map((w) => ({ stage, worker: w.worker, at: w.after_ms })));
   return all.sort((a, b) => b.at - a.at || b.stage - a.stage)[0];
@@ -147,6 +213,7 @@ function awaits(job, cluster) {
   if (!waiting) return ["running", "stopping"].includes(job.phase) ? "Nothing is awaited: every batch that is due is done." : "The job has ended.";
   const late = new Set(waiting.stages.map((s) => s.stage));
   const first = waiting.stages.filter((s) => !job.stages[s.stage].inputs.some((i) => late.has(i)));
+  if (waiting.for_ms <= patience(job)) return `Nothing is late: batch ${count(waiting.batch)} is being computed.`;
   const suspected = new Set(cluster.workers.filter((w) => w.suspected).map((w) => w.id));
   const here = new Set(cluster.workers.map((w) => w.id));
   const doubt = (id) => (!here.has(id) ? " (lost)" : suspected.has(id) ? " (suspected)" : "");
