@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import time
 import webbrowser
-
 from typing import TYPE_CHECKING
 
 from drizzle_streams.cli.client import add_cluster, found, get_from
