@@ -56,21 +56,71 @@ def test_the_newest_complete_one_is_taken() -> None:
     assert found.batch == 19
 
 
+def commit(state: Checkpoints, batch: int, *keys: str) -> tuple[str, ...]:
+    """Both partitions stored under these keys, and committed; what that made obsolete."""
+    state.stored(ref(batch, (0, 1), *keys))
+    found = state.complete(BatchId(batch), 10)
+    assert found is not None
+    assert found.batch == batch
+    return state.commit(found)
+
+
 def test_what_a_commit_replaces_is_named_once() -> None:
+    """Two chains in turn: what neither kept checkpoint nor a next delta can need is obsolete."""
     state = Checkpoints(spec())
-    state.stored(ref(9, (0, 1), "full9"))
-    first = state.complete(BatchId(9), 10)
-    assert first is not None
-    assert state.commit(first) == ()
-    state.stored(ref(19, (0, 1), "full9", "delta19"))
-    second = state.complete(BatchId(19), 10)
-    assert second is not None
-    assert state.commit(second) == (), "the delta still stands on the full one"
-    state.stored(ref(29, (0, 1), "full29"))
-    third = state.complete(BatchId(29), 10)
-    assert third is not None
-    assert state.commit(third) == ("delta19", "full9")
-    assert state.complete(BatchId(29), 10) is None, "committed once"
+    assert commit(state, 9, "full9") == ()
+    assert commit(state, 19, "full19") == ()
+    assert commit(state, 29, "full9", "delta29") == (), "the delta stands on the full one"
+    assert commit(state, 39, "full19", "delta39") == ()
+    assert commit(state, 49, "full49") == ("delta29", "full9")
+    assert state.complete(BatchId(49), 10) is None, "committed once"
+
+
+def test_only_what_lies_behind_the_older_of_two_may_go() -> None:
+    state = Checkpoints(spec())
+    assert state.floor == -1
+    commit(state, 9, "full9")
+    assert state.floor == -1, "the beginning is what there is to fall back to"
+    commit(state, 19, "full19")
+    assert (state.committed.batch, state.floor) == (19, 9)
+
+
+def test_a_damaged_checkpoint_falls_back_once() -> None:
+    state = Checkpoints(spec())
+    commit(state, 9, "full9")
+    commit(state, 19, "full19")
+    assert state.fall_back()
+    assert (state.committed.batch, state.floor) == (9, 9)
+    assert not state.fall_back(), "there is none before it"
+    assert state.damaged == 2
+    assert commit(state, 29, "full29") == ()
+    assert (state.committed.batch, state.floor) == (29, 9)
+    assert commit(state, 39, "full39") == ("full19", "full9"), "of the damaged one, too, nothing stays"
+
+
+def test_the_one_to_fall_back_to_shares_no_part() -> None:
+    """Batch 29 stands on the same base as batch 9: batch 19, whole but never committed, does not."""
+    state = Checkpoints(spec())
+    commit(state, 9, "full9")
+    state.stored(ref(19, (0, 1), "full19"))
+    commit(state, 29, "full9", "delta29")
+    assert state.previous.batch == 19
+
+
+def test_where_all_share_parts_the_newest_is_there_to_fall_back_to() -> None:
+    state = Checkpoints(spec())
+    commit(state, 9, "full9")
+    commit(state, 19, "full9", "delta19")
+    assert state.previous.batch == 9
+
+
+def test_a_restored_ledger_keeps_both() -> None:
+    state, again = Checkpoints(spec()), Checkpoints(spec())
+    commit(state, 9, "full9")
+    commit(state, 19, "full19")
+    again.restore(state.committed, state.previous)
+    assert (again.committed, again.floor) == (state.committed, 9)
+    assert commit(again, 29, "full29") == ("full9",)
 
 
 def test_a_snapshot_that_came_too_late_may_still_be_built_upon() -> None:
@@ -96,6 +146,8 @@ def test_a_job_without_state_commits_on_the_same_rhythm() -> None:
     assert found is not None
     assert found.batch == 19
     assert found.snapshots == ()
+    assert state.commit(found) == ()
+    assert state.floor == 19, "without state nothing can be damaged"
 
 
 def test_what_is_pending_is_bounded(monkeypatch) -> None:

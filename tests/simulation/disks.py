@@ -55,6 +55,7 @@ class SimSnapshots:
 
     parts: dict[str, object] = field(default_factory=dict)
     fence: dict[str, int] = field(default_factory=dict)
+    damaged: set[str] = field(default_factory=set)
 
     def put(self, run: str, generation: int, key: str, value: object) -> bool:
         if generation < self.fence.get(run, 0):
@@ -63,8 +64,8 @@ class SimSnapshots:
         return True
 
     def get(self, key: str) -> object | None:
-        """None where the part is gone: an owner of a replaced generation may come too late."""
-        return self.parts.get(key)
+        """None where the part is gone (an owner of a replaced generation may come too late) or damaged."""
+        return None if key in self.damaged else self.parts.get(key)
 
     def clear(self, run: str) -> None:
         """A run has ended: whoever still stores a part of it is refused."""

@@ -14,7 +14,6 @@ from drizzle_streams.core import events as ev
 from drizzle_streams.model.bounds import Bounds
 from drizzle_streams.model.ids import BatchId, CohortId, NodeId, Offset
 from drizzle_streams.model.snapshot import SnapshotPart, SnapshotRef
-from drizzle_streams.model.task import TaskError
 from drizzle_streams.protocol import messages as msg
 from tests.simulation.disks import BrokenPromiseError
 from tests.simulation.values import Sums, add, by_group, for_partitions, sum_records
@@ -34,7 +33,8 @@ class SimCohort:
     state: dict[int, Sums]
     stage: int
     rows: dict[int, dict[int, Sums]] = field(default_factory=dict)
-    chain: tuple[SnapshotPart, ...] = ()
+    chains: tuple[tuple[SnapshotPart, ...], ...] = ()
+    """Parts of the newest two snapshots: the next is built on the older one."""
 
 
 class SimWorker:
@@ -70,7 +70,7 @@ class SimWorker:
             for partition in cohort.state.keys() - set(action.partitions):
                 self.parted[(cohort.stage, partition)] = (cohort.version, cohort.state[partition])
             cohort.state = {p: s for p, s in cohort.state.items() if p in action.partitions}
-            cohort.chain = ()
+            cohort.chains = ()
 
     def _MergeCohorts(self, action: act.MergeCohorts) -> None:  # noqa: N802
         cohort = self.cohorts.get(action.cohort)
@@ -80,7 +80,7 @@ class SimWorker:
         if cohort.version != other.version:
             raise BrokenPromiseError(f"merge of versions {cohort.version} and {other.version}")
         cohort.state |= other.state
-        cohort.chain = ()
+        cohort.chains = ()
 
     def _ReleaseFragments(self, action: act.ReleaseFragments) -> None:  # noqa: N802
         old = [f for f in self.fragments if f.downstream == action.downstream and f.batch <= action.through]
@@ -123,8 +123,8 @@ class SimWorker:
                 for part in ref.parts:
                     stored = self.world.snapshots.get(part.key)
                     if stored is None:
-                        error = TaskError("Lost", part.key, "", action.stage, action.batch, ())
-                        return ev.CohortFailed(action.job, action.stage, action.cohort, error)
+                        place = (action.job, action.stage, action.cohort, action.batch)
+                        return ev.CohortDamaged(*place, f"{part.key} is missing or damaged")
                     state |= {p: dict(s) for p, s in stored.items() if p in state}  # type: ignore[attr-defined]
             self.cohorts[action.cohort] = SimCohort(int(action.batch), state | handed, int(action.stage))
             return ev.CohortOpened(action.job, action.stage, action.cohort)
@@ -227,7 +227,7 @@ class SimWorker:
         job = self.life.machine.role.jobs[action.job]
         run, generation = job.spec.run, job.generation
         name = f"{run}/{action.stage}/{action.batch}/{generation}/{self.life.id}/{action.cohort}"
-        chain = cohort.chain[-2:]
+        chain = cohort.chains[0][-2:] if len(cohort.chains) == 2 else ()
 
         def take() -> ev.Event:
             part = SnapshotPart(name, 1, 0)
@@ -235,7 +235,7 @@ class SimWorker:
                 return ev.SnapshotFailed(action.job, action.stage, action.cohort, action.batch, "fenced")
             parts = (*chain, part)
             if tuple(state) == tuple(cohort.state):
-                cohort.chain = parts
+                cohort.chains = (*cohort.chains, parts)[-2:]
             ref = SnapshotRef(action.stage, tuple(sorted(state)), action.batch, parts)  # type: ignore[arg-type]
             return ev.SnapshotTaken(action.job, action.stage, action.cohort, ref)
 

@@ -80,7 +80,7 @@ class LoadProgram:
 class OpenCohort:
     """Make state for partitions at `batch`: from former owners that have it, else from snapshots.
 
-    Ends in CohortOpened or CohortFailed.
+    Ends in CohortOpened, CohortFailed or CohortDamaged.
     """
 
     job: JobId

@@ -74,7 +74,7 @@ class Coordinator:
             record,
             assign if isinstance(assign, AssignRecord) else None,
             group if isinstance(group, GroupRecord) else None,
-            checkpoint.checkpoint if isinstance(checkpoint, CheckpointRecord) else None,
+            checkpoint if isinstance(checkpoint, CheckpointRecord) else None,
             until=now + 2 * self.settings.lease_s,
         )
         if job.phase in ACTIVE:
@@ -161,6 +161,9 @@ class Coordinator:
                 job.reported(message)
             case msg.SnapshotStored(snapshot=snapshot):
                 job.checkpoints.stored(snapshot)
+            case msg.SnapshotDamaged():
+                job.snapshot_damaged(message, now, out)
+                return
             case msg.SealedReport(source=source):
                 job.sealed[source] = message
                 return

@@ -20,6 +20,7 @@ from drizzle_streams.core.boundary import (
 )
 from drizzle_streams.core.checkpoints import Checkpoints
 from drizzle_streams.core.group_sizing import GroupSizing
+from drizzle_streams.core.lineage import Lineage
 from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.planner import PLAN_AHEAD_MS, next_group
 from drizzle_streams.core.progress import Progress
@@ -38,7 +39,6 @@ from drizzle_streams.model.ids import (
 )
 from drizzle_streams.model.job import JobSpec, Scheduling
 from drizzle_streams.model.placement import Placement, StreamLayout
-from drizzle_streams.model.snapshot import Checkpoint
 from drizzle_streams.protocol import messages as msg
 from drizzle_streams.protocol.records import (
     AssignRecord,
@@ -90,6 +90,7 @@ class CoordinatorJob:
         self.group: GroupRecord | None = None
         self.progress = Progress(spec)
         self.checkpoints = Checkpoints(spec)
+        self.lineage = Lineage()
         self.sizing = GroupSizing(spec, story, PLAN_AHEAD_MS / 1000.0)
         self.committed_at = 0.0
         self.planned_workers: frozenset[WorkerId] = frozenset()
@@ -112,7 +113,7 @@ class CoordinatorJob:
         record: JobRecord,
         assign: AssignRecord | None,
         group: GroupRecord | None,
-        checkpoint: Checkpoint | None,
+        checkpoint: CheckpointRecord | None,
         until: float,
     ) -> None:
         """A new coordinator: wait for the owners to say what they hold, but not for ever."""
@@ -121,8 +122,9 @@ class CoordinatorJob:
         if group is not None:
             self.sizing.restore(group)
         if checkpoint is not None:
-            self.checkpoints.restore(checkpoint)
-            self.progress.restore(checkpoint.batch)
+            self.checkpoints.restore(checkpoint.checkpoint, checkpoint.previous)
+            self.progress.restore(checkpoint.checkpoint.batch)
+            self.lineage.restore(checkpoint.checkpoint.batch)
         if assign is not None:
             self.generation = assign.generation
             self.placement = assign.placement
@@ -237,6 +239,7 @@ class CoordinatorJob:
         target = max(max(row) for row in self.progress.done)
         for stage, p in moved:
             self.progress.hold(stage, (p,), BatchId(plan.needed[stage][p] - 1))
+            self.lineage.begin(stage, p, plan.needed[stage][p])
         for stage, owners in enumerate(plan.placement.owners):
             for p, owner in enumerate(owners):
                 self.holders[(stage, p)] = owner
@@ -275,7 +278,7 @@ class CoordinatorJob:
             layouts=self.layouts,
             placement=self.placement,
             needed=needed,
-            committed=self.checkpoints.committed.batch,
+            committed=self.checkpoints.floor,
             adoptions=adoptions,
         )
 
@@ -489,13 +492,44 @@ class CoordinatorJob:
         obsolete = self.checkpoints.commit(checkpoint)
         self.committed_at = now
         job = self.spec.job
-        out.put(job_key(job, "checkpoint"), CheckpointRecord(checkpoint))
+        self._put_checkpoint(out)
         out.put(job_key(job, "blocks"), BlocksRecord(self._blocks_held()))
-        committed = msg.Committed(job, self.generation, checkpoint.batch)
+        committed = msg.Committed(job, self.generation, self.checkpoints.floor)
         for node in self.nodes():
             out.send(node, committed)
         if obsolete:
             out.start(act.DeleteSnapshots(job, obsolete))
+
+    def _put_checkpoint(self, out: Effects) -> None:
+        record = CheckpointRecord(self.checkpoints.committed, self.checkpoints.previous)
+        out.put(job_key(self.spec.job, "checkpoint"), record)
+
+    def snapshot_damaged(self, found: msg.SnapshotDamaged, now: float, out: Effects) -> None:
+        """A snapshot is not what was stored: fall back to the checkpoint before it, and plan anew.
+
+        Its worker does not hold these partitions then; neither do those that lack blocks from there on.
+        """
+        if found.generation != self.generation:
+            return
+        name = f"snapshot of stage {found.stage} at batch {found.batch}"
+        if found.batch == self.checkpoints.committed.batch:
+            if not self.checkpoints.fall_back():
+                self.end(
+                    JobPhase.FAILED, f"{name} is damaged, and so is the one before: {found.reason}", now, out
+                )
+                return
+            self._put_checkpoint(out)
+        first = BatchId(self.checkpoints.committed.batch + 1)
+        self.story.tell(
+            now, "SnapshotDamaged", f"{name}: replay from batch {first}, {found.reason}", self.spec.job
+        )
+        unheld = {
+            (found.stage, p) for p in found.partitions if self.holders.get((found.stage, p)) == found.worker
+        }
+        unheld |= self.lineage.short_of(first, self.spec, self.holders)
+        for key in unheld:
+            del self.holders[key]
+        self.want_plan(f"{name} damaged", now)
 
     def _blocks_held(self) -> tuple[msg.Available, ...]:
         """Shuffle metadata: which worker holds which stage's blocks up to which batch."""

@@ -94,6 +94,17 @@ class CohortFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class CohortDamaged:
+    """The snapshot that a cohort was to open with is damaged, or parts of it are missing."""
+
+    job: JobId
+    stage: StageId
+    cohort: CohortId
+    batch: BatchId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class TaskFinished:
     """A batch of a cohort is computed; its blocks are held, its rows wait for WriteOutput."""
 
@@ -260,6 +271,7 @@ Event = (
     | ProgramFailed
     | CohortOpened
     | CohortFailed
+    | CohortDamaged
     | TaskFinished
     | TaskCrashed
     | OutputWritten

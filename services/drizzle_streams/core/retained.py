@@ -45,6 +45,10 @@ class Retained:
             for old in [batch for batch in held if batch <= through]:
                 del held[old]
 
+    def has(self, stage: StageId, batch: BatchId, partitions: frozenset[PartitionId]) -> bool:
+        """Whether the blocks of all these partitions are held of a batch."""
+        return partitions <= self._held[stage].get(batch, {}).keys()
+
     def runs(
         self, stage: StageId, first: BatchId, only: frozenset[PartitionId] | None = None
     ) -> Iterator[Run]:

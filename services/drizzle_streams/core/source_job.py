@@ -238,7 +238,7 @@ class SourceJob:
             reading.taken[partition] = max(reading.taken.get(partition, NO_BATCH), batch)
 
     def commit(self, batch: BatchId, out: Effects) -> None:
-        """A checkpoint is durable: bounds and input behind it are nobody's need any more."""
+        """Two checkpoints are durable: bounds and input behind the older one are nobody's need any more."""
         self.committed = max(self.committed, batch)
         for reading in self.readings.values():
             before = reading.batches.get(batch)

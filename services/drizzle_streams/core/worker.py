@@ -215,6 +215,8 @@ class Worker:
             case ev.CohortFailed(cohort=cohort, error=error):
                 if job.cohorts.pop(cohort, None) is not None:
                     self._failed(event.job, error, out)
+            case ev.CohortDamaged():
+                job.snapshot_damaged(event, out)
             case ev.OutputWritten(cohort=cohort, last=last):
                 job.output_written(cohort, last, now, out)
             case ev.SnapshotTaken(snapshot=snapshot):

@@ -8,12 +8,13 @@ batch before, the batch is launched, and the last awaited piece is here. Nobody 
 from __future__ import annotations
 
 from drizzle_streams.core import actions as act
+from drizzle_streams.core import events as ev
 from drizzle_streams.core.cohorts import Cohort
 from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.retained import Run
 from drizzle_streams.core.worker_blocks import Wanted
 from drizzle_streams.core.worker_launches import JobLaunches
-from drizzle_streams.model.ids import BatchId, CohortId, NodeId, PartitionId, StageId
+from drizzle_streams.model.ids import COORDINATOR, BatchId, CohortId, NodeId, PartitionId, StageId
 from drizzle_streams.model.job import StageSpec
 from drizzle_streams.model.task import TaskKey
 from drizzle_streams.protocol import messages as msg
@@ -62,7 +63,7 @@ class WorkerJob(JobLaunches):
 
     def _adopt(self, adoption: msg.Adoption, now: float, out: Effects) -> None:
         """Partitions become a cohort; those held already and not behind are left alone."""
-        behind = {c.cohort for c in self._of_stage(adoption.stage) if c.next < adoption.first}
+        behind = {c.cohort for c in self._of_stage(adoption.stage) if self._is_short(c, adoption)}
         for cohort in self._of_stage(adoption.stage):
             if cohort.cohort in behind:
                 self._drop_from(cohort, frozenset(adoption.partitions), out)
@@ -73,6 +74,14 @@ class WorkerJob(JobLaunches):
         for line in adoption.available:
             ready = self._ready(line, adoption.stage, adoption.partitions)
             self.blocks_ready(ready, carried=False, out=out)
+
+    def _is_short(self, cohort: Cohort, adoption: msg.Adoption) -> bool:
+        """Whether a cohort is behind, or came in too late to have the blocks from there on."""
+        if cohort.next <= adoption.first:
+            return cohort.next < adoption.first
+        shared = frozenset(cohort.partitions).intersection(adoption.partitions)
+        has_readers = bool(self.spec.downstream(adoption.stage))
+        return has_readers and not self.retained.has(adoption.stage, adoption.first, shared)
 
     def _open(
         self, adoption: msg.Adoption, partitions: tuple[PartitionId, ...], now: float, out: Effects
@@ -227,8 +236,23 @@ class WorkerJob(JobLaunches):
         del self.cohorts[other.cohort]
         out.start(act.MergeCohorts(self.spec.job, cohort.stage, cohort.cohort, other.cohort))
 
+    def snapshot_damaged(self, event: ev.CohortDamaged, out: Effects) -> None:
+        """A cohort cannot be opened with what there is: the coordinator says with what else."""
+        cohort = self.cohorts.pop(event.cohort, None)
+        if cohort is not None:
+            damaged = msg.SnapshotDamaged(
+                self.spec.job,
+                self.generation,
+                self.worker,
+                cohort.stage,
+                cohort.partitions,
+                event.batch,
+                event.reason,
+            )
+            out.send(COORDINATOR, damaged)
+
     def commit(self, batch: BatchId, out: Effects) -> None:
-        """A checkpoint is durable: blocks behind it are nobody's need any more."""
+        """Two checkpoints are durable: blocks behind the older one are nobody's need any more."""
         if batch <= self.committed:
             return
         self.committed = batch

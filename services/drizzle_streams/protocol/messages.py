@@ -177,6 +177,19 @@ class SnapshotStored:
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotDamaged:
+    """State of these partitions at `batch` cannot be restored: a part is missing or not what was stored."""
+
+    job: JobId
+    generation: Generation
+    worker: WorkerId
+    stage: StageId
+    partitions: tuple[PartitionId, ...]
+    batch: BatchId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class TaskFailed:
     """The user's program failed: the job must fail, not the worker (law 10)."""
 
@@ -310,7 +323,7 @@ class LaunchStage:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """The checkpoint of `batch` is durable: drop everything that only older batches need."""
+    """Two checkpoints are durable, the older one of `batch`: drop what only older batches need."""
 
     job: JobId
     generation: Generation
@@ -392,6 +405,7 @@ Message = (
     | DoneReport
     | SealedReport
     | SnapshotStored
+    | SnapshotDamaged
     | TaskFailed
     | PeerSuspected
     | Overdue

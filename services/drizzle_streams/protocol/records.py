@@ -57,9 +57,10 @@ class GroupRecord:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointRecord:
-    """The newest committed checkpoint."""
+    """The newest committed checkpoint, and the one before it: what there is to fall back to."""
 
     checkpoint: Checkpoint
+    previous: Checkpoint
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,3 +36,5 @@ class WorkerCounters:
     """Former owners that could not give what was asked; the checkpoint did."""
     tasks_failed: int = 0
     snapshots_failed: int = 0
+    snapshots_damaged: int = 0
+    """Restores that found a part missing or not what was stored; the checkpoint before it is used."""

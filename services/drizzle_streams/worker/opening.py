@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import replace
 
 from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
 from drizzle_streams.engine.state import StageState
-from drizzle_streams.errors import DrizzleError
+from drizzle_streams.errors import CorruptError, DrizzleError
 from drizzle_streams.worker.cohorts import Cohort
 from drizzle_streams.worker.handing import taken_over
 from drizzle_streams.worker.jobs import JobRun
 from drizzle_streams.worker.programs import LoadedStage, failure
 from drizzle_streams.worker.snapshots import restored
 
+log = logging.getLogger("drizzle.worker")
+
 
 def open_cohort(job: JobRun, action: act.OpenCohort) -> None:
-    """Restore state; ends in CohortOpened or CohortFailed."""
+    """Restore state; ends in CohortOpened, CohortFailed or CohortDamaged."""
     cohort = job.new_cohort(action.stage, action.cohort)
     cohort.chain.add(lambda: _open(job, cohort, action))
 
@@ -50,6 +53,9 @@ async def _open(job: JobRun, cohort: Cohort, action: act.OpenCohort) -> None:
         stage = job.stages[action.stage]
         try:
             cohort.state = await _state(job, stage, action)
+        except CorruptError as damage:
+            _damaged(job, action, damage)
+            return
         except DrizzleError as reason:
             error = failure(reason, action.stage, action.batch, action.partitions)
     if error is None:
@@ -57,6 +63,17 @@ async def _open(job: JobRun, cohort: Cohort, action: act.OpenCohort) -> None:
         return
     job.cohorts.pop(action.cohort, None)
     job.post(ev.CohortFailed(action.job, action.stage, action.cohort, error))
+
+
+def _damaged(job: JobRun, action: act.OpenCohort, damage: CorruptError) -> None:
+    """Not the end of the job: there is a checkpoint before this one."""
+    job.cohorts.pop(action.cohort, None)
+    job.bench.counters.snapshots_damaged += 1
+    log.error(
+        "a snapshot is damaged",
+        extra={"job": action.job, "stage": action.stage, "batch": action.batch, "reason": str(damage)},
+    )
+    job.post(ev.CohortDamaged(action.job, action.stage, action.cohort, action.batch, str(damage)))
 
 
 async def _state(job: JobRun, stage: LoadedStage, action: act.OpenCohort) -> StageState:

@@ -6,6 +6,8 @@ happen in the background, one snapshot of a cohort at a time, in order. Rules:
 - A snapshot is a chain of parts: a full one, then what changed. The chain is continued only on
   top of a part that this cohort stored in the same generation. A new coordinator may have removed
   what no ledger names, so after a new generation the first snapshot is full.
+- Two chains are built in turn, each snapshot on the one before the last, so that two snapshots after
+  each other share no part: whatever is damaged, one of them is whole.
 - A chain is cut off after `CHAIN_PARTS_MAX` parts, or when its changes outweigh its base.
 - What comes while `WAITING_MAX` wait fails, and the next one is tried: a slow store makes
   checkpoints rarer, never batches slower.
@@ -17,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from drizzle_streams.core.actions import OpenCohort
+from drizzle_streams.core.checkpoints import CHAINS
 from drizzle_streams.engine.state import StageState, empty_state
 from drizzle_streams.errors import BackPressureError, explain
 from drizzle_streams.model.ids import BatchId, CohortId, Generation, JobId, PartitionId, StageId, WorkerId
@@ -60,10 +63,10 @@ class SnapshotNames:
 
 
 class SnapshotLine:
-    """The snapshots of one cohort, in order. `last` is the one that the next may be built on."""
+    """The snapshots of one cohort, in order. `bases` are the newest two: the next is built on the older."""
 
     def __init__(self, run: JobId, names: SnapshotNames, store: SnapshotStore, threads: Threads) -> None:
-        self.last: Stored | None = None
+        self.bases: tuple[Stored, ...] = ()
         self.waiting = 0
         self._run = run
         self._names = names
@@ -73,8 +76,13 @@ class SnapshotLine:
 
     def restart(self) -> None:
         """What is under way describes another state than the cohort's: the next snapshot is full."""
-        self.last = None
+        self.bases = ()
         self._epoch += 1
+
+    @property
+    def unasked(self) -> BatchId | None:
+        """No snapshot since a batch before this one will be asked for; None while one may be."""
+        return self.bases[0].batch if len(self.bases) == CHAINS else None
 
     def admit(self) -> None:
         """Take a place in the line; raises `BackPressureError` when there is none."""
@@ -111,18 +119,20 @@ class SnapshotLine:
         else:
             stored = Stored(BatchId(state.version), generation, base.base_bytes, base.parts + parts)
         if epoch == self._epoch:
-            self.last = stored
+            self.bases = (*self.bases, stored)[-CHAINS:]
         partitions = tuple(PartitionId(partition) for partition in state.partitions)
         ref = SnapshotRef(self._names.stage, partitions, stored.batch, stored.parts)
         return ref, written
 
     def _base(self, state: StageState, generation: Generation) -> Stored | None:
-        last = self.last
-        if last is None or last.generation != generation or last.batch > state.version:
+        if len(self.bases) < CHAINS:
             return None
-        if len(last.parts) >= CHAIN_PARTS_MAX or last.delta_bytes > last.base_bytes:
+        base = self.bases[0]
+        if base.generation != generation or self.bases[-1].batch > state.version:
             return None
-        return last
+        if len(base.parts) >= CHAIN_PARTS_MAX or base.delta_bytes > base.base_bytes:
+            return None
+        return base
 
 
 async def restored(

@@ -95,7 +95,15 @@ async def _store(
         return
     job.bench.metrics.snapshot_seconds.of(action.job).observe(job.bench.clock.now() - started)
     job.bench.metrics.snapshot_bytes.of(action.job).inc(written)
+    cohort.chain.add(lambda: _forget_changes(cohort))
     job.post(ev.SnapshotTaken(action.job, action.stage, action.cohort, ref))
+
+
+async def _forget_changes(cohort: Cohort) -> None:
+    """In the cohort's order: let go of what only a snapshot on top of an older one would need."""
+    batch = cohort.line.unasked
+    if cohort.state is not None and batch is not None:
+        cohort.state = cohort.state.forget_changes(batch)
 
 
 def _snapshot_failed(job: JobRun, action: act.TakeSnapshot, reason: str) -> None:

@@ -118,6 +118,11 @@ class Watching:
         add("drizzle_tasks_failed_total", "Tasks that failed their job", lambda: counters.tasks_failed)
         add("drizzle_snapshots_failed_total", "Snapshots not stored", lambda: counters.snapshots_failed)
         add(
+            "drizzle_snapshots_damaged_total",
+            "Restores that found a part missing or damaged; the checkpoint before it is used",
+            lambda: counters.snapshots_damaged,
+        )
+        add(
             "drizzle_dead_letters_dropped_total",
             "Dead letters that were counted and not kept",
             lambda: bench.letters.dropped,
