@@ -242,8 +242,11 @@ class SimWorker:
         self._later(self.world.uniform(0.001, 0.1), take)
 
     def _FetchBlocks(self, action: act.FetchBlocks) -> None:  # noqa: N802
-        def fetch() -> ev.Event:
+        def fetch() -> ev.Event | None:
             other = self.world.reach(self.life.id, action.sender)
+            if other is None and self.world.is_stopped(action.sender):
+                self._later(0.01, fetch)  # its kernel keeps the connection: it answers when it goes on
+                return None
             if other is None:
                 return ev.FetchFailed(action, "unreachable")
             present: list[tuple[BatchId, float]] = []

@@ -135,6 +135,7 @@ class World:
         self.asked = 0
         self.handed_over = 0
         self.slow: dict[str, float] = {}
+        self.stopped: set[str] = set()
         self.records_sent = 0
         self.producing = True
         self.job = job or spec()
@@ -307,6 +308,22 @@ class World:
         if life.alive:
             life._timer = None
             life.plan_deadline()
+
+    def stop(self, life: Life, seconds: float) -> None:
+        """SIGSTOP and SIGCONT: unlike one that is cut off, it answers requests when it goes on."""
+
+        def go_on() -> None:
+            self.stopped.discard(life.id)
+            self.resume(life)
+
+        if life.alive and not life.paused:
+            self.stopped.add(life.id)
+            self.pause(life)
+            self.at(self.now + seconds, go_on)
+
+    def is_stopped(self, node: str) -> bool:
+        """Whether that node lives and is stopped for a moment."""
+        return node in self.stopped and self.lives[node].alive
 
     def rejoin(self, life: Life) -> None:
         """A worker that was refused starts a new life."""

@@ -64,6 +64,7 @@ def compiled(plan: Plan, sink: object, settings: Settings) -> CompiledJob:
         checkpoint_interval_ms=settings.checkpoint_interval_ms,
         key_groups=KEY_GROUPS,
         start_from=settings.start_from,
+        speculation=settings.speculation,
     )
     return CompiledJob(spec, program)
 

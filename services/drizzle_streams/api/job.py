@@ -37,6 +37,7 @@ class Output:
         checkpoint_interval: Duration | None = None,
         partitions: int = PARTITIONS,
         start_from: StartFrom = "earliest",
+        speculation: bool = True,
     ) -> Job:
         """Name the job and say how it runs.
 
@@ -48,6 +49,8 @@ class Output:
         `checkpoint_interval`: how often state is kept durably, one second unless batches are longer; so much
         is computed again after a failure.
         `partitions`: of every shuffle.
+        `speculation`: what straggles is computed a second time elsewhere, and workers that are slow again and
+        again lose their partitions for a while; results are the same with and without.
         `start_from`: "earliest" reads what the streams still hold, "latest" only what comes from now on.
 
         A file that is run as a script (`python job.py`) submits its jobs when it ends: see `Job.submit`.
@@ -60,6 +63,7 @@ class Output:
             checkpoint_interval=checkpoint_interval,
             partitions=partitions,
             start_from=start_from,
+            speculation=speculation,
         )
         job = Job(self._plan, self._sink, checked)
         scripts.watch(job)

@@ -39,6 +39,7 @@ class Settings:
     checkpoint_interval_ms: float
     partitions: int
     start_from: StartFrom
+    speculation: bool
 
 
 def settings(
@@ -50,6 +51,7 @@ def settings(
     checkpoint_interval: Duration | None,
     partitions: int,
     start_from: str,
+    speculation: bool,
 ) -> Settings:
     """The settings, or a `BuildError` that names the one that is wrong."""
     thing = f"job {check_name(name, 'job')!r}"
@@ -75,7 +77,14 @@ def settings(
         else parse_ms(checkpoint_interval, f"{thing}: checkpoint_interval", at_least_ms=interval_ms),
         partitions=checked_count(partitions, f"{thing}: partitions", PARTITIONS_MAX),
         start_from="latest" if start_from == "latest" else "earliest",
+        speculation=_flag(speculation, f"{thing}: speculation"),
     )
+
+
+def _flag(value: object, thing: str) -> bool:
+    if not isinstance(value, bool):
+        raise _not_one_of(thing, ("True", "False"), value)
+    return value
 
 
 def _not_one_of(thing: str, choices: tuple[str, ...], found: object) -> BuildError:

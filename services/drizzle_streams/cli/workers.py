@@ -69,4 +69,4 @@ def _row(worker: dict[str, Any]) -> tuple[object, ...]:
 
 def condition(member: dict[str, Any]) -> str:
     """What is not as usual about a member."""
-    return ", ".join(name for name in ("suspected", "draining") if member.get(name))
+    return ", ".join(name for name in ("suspected", "draining", "slow") if member.get(name))

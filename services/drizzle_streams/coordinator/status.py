@@ -18,7 +18,7 @@ from drizzle_streams.core.coordinator_job import ACTIVE, CoordinatorJob
 from drizzle_streams.core.headroom import headroom
 from drizzle_streams.core.membership import Member
 from drizzle_streams.core.tuning.facts import Decision
-from drizzle_streams.model.ids import BatchId
+from drizzle_streams.model.ids import BatchId, WorkerId
 from drizzle_streams.protocol.records import GroupRecord
 
 RECENT_BATCHES = 200
@@ -32,7 +32,7 @@ def cluster(role: Coordinator, now: float) -> Values:
     members = role.membership
     return {
         "generation": role.generation,
-        "workers": [_member(m, now) | {"slots": m.size} for m in members.workers()],
+        "workers": [_member(m, now) | _worker(role, m, now) for m in members.workers()],
         "sources": [_member(m, now) | {"partitions": m.size} for m in members.sources()],
         "workers_lost": role.lost_workers,
         "suspicions": role.suspicions,
@@ -197,6 +197,16 @@ def _member(member: Member, now: float) -> Values:
     }
 
 
+def _worker(role: Coordinator, member: Member, now: float) -> Values:
+    """`slow`: it straggled and holds no partitions for now; `slow_batches` of the last seconds'."""
+    worker = WorkerId(member.node)
+    return {
+        "slots": member.size,
+        "slow": worker in role.stragglers.relieved,
+        "slow_batches": role.stragglers.slow_batches(worker, now),
+    }
+
+
 def _checkpoint(job: CoordinatorJob, now: float) -> Values:
     committed = job.checkpoints.committed
     parts = {part.key: part.bytes for ref in committed.snapshots for part in ref.parts}
@@ -225,11 +235,15 @@ def _headroom(role: Coordinator) -> Values | None:
 
 def _warnings(role: Coordinator) -> list[str]:
     """What somebody should look at, in words."""
+    slow = [
+        f"{worker} straggles: it holds no partitions until it has not stalled for a while."
+        for worker in sorted(role.stragglers.relieved)
+    ]
     found = headroom(role.membership.staying())
     if found is None or not role.short_of_workers:
-        return []
+        return slow
     text = f"workers are busy {found.utilisation:.0%} of the time; above {found.limit:.0%} the others could"
-    return [f"{text} not take over the work of a lost one and catch up. Add a worker."]
+    return [f"{text} not take over the work of a lost one and catch up. Add a worker.", *slow]
 
 
 def _boundary(job: CoordinatorJob, now: float) -> Values | None:

@@ -47,6 +47,7 @@ class Watch:
         self._workers: frozenset[NodeId] = frozenset()
         self._lost = 0
         self._suspicions = 0
+        self._relieved = 0
 
     def persisted(self, change: Persist) -> None:
         """A change of the machine became durable."""
@@ -94,6 +95,9 @@ class Watch:
         metrics.workers_left.inc(max(0, len(self._workers - workers) - lost))
         metrics.workers_lost.inc(lost)
         metrics.workers_suspected.inc(role.suspicions - self._suspicions)
+        metrics.workers_slow.set(len(role.stragglers.relieved))
+        metrics.workers_relieved.inc(role.stragglers.times_relieved - self._relieved)
+        self._relieved = role.stragglers.times_relieved
         self._workers, self._lost, self._suspicions = workers, role.lost_workers, role.suspicions
 
     def _refresh_job(self, job: CoordinatorJob) -> None:

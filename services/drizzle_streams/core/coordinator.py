@@ -17,6 +17,7 @@ from drizzle_streams.core.headroom import headroom, is_short
 from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.membership import Membership
 from drizzle_streams.core.story import Story
+from drizzle_streams.core.stragglers import Stragglers
 from drizzle_streams.model.ids import Generation, JobId, NodeId, PartitionId, SourceId, WorkerId
 from drizzle_streams.model.job import JobSpec
 from drizzle_streams.protocol import messages as msg
@@ -56,6 +57,7 @@ class Coordinator:
         self.membership = Membership(settings.lease_s)
         self.story = Story()
         self.jobs: dict[JobId, CoordinatorJob] = {}
+        self.stragglers = Stragglers()
         self.lost_workers = 0
         self.short_of_workers = False
         self.suspicions = 0
@@ -98,9 +100,8 @@ class Coordinator:
             for job in self.jobs.values()
             if job.boundary is not None and not job.wants_plan and job.phase is JobPhase.RUNNING
         ]
-        lease = self.membership.next_deadline()
-        if lease is not None:
-            times.append(lease)
+        more = (self.membership.next_deadline(), self.stragglers.next_deadline())
+        times += [when for when in more if when is not None]
         return min(times, default=None)
 
     def on_deadline(self, now: float, out: Effects) -> None:
@@ -143,6 +144,7 @@ class Coordinator:
             case msg.SourceHello():
                 self._source_joined(message, now, out)
             case msg.Heartbeat(node=node, busy=busy):
+                self.stragglers.heard(WorkerId(node), message.stalled_ms, now)
                 if not self.membership.renew(node, busy, now):
                     self._answer_stranger(sender, out)
                 for job in self.jobs.values():
@@ -159,6 +161,7 @@ class Coordinator:
         match message:
             case msg.DoneReport():
                 job.reported(message)
+                job.compare(self.stragglers, message, now)
             case msg.SnapshotStored(snapshot=snapshot):
                 job.checkpoints.stored(snapshot)
             case msg.SnapshotDamaged():
@@ -310,6 +313,7 @@ class Coordinator:
     def _settle(self, now: float, out: Effects) -> None:
         """Jobs that can be placed, or must be placed anew, want a plan; the fence gives its number."""
         workers = frozenset(WorkerId(m.node) for m in self.membership.staying())
+        self._judge(now)
         sources = [(SourceId(node), size) for node, size in self.membership.known_sources()]
         wanting = False
         for job in self.jobs.values():
@@ -327,6 +331,14 @@ class Coordinator:
             out.start(act.RaiseGeneration("a job wants a plan"))
         self._dismiss(workers, now, out)
         self._watch_headroom(now)
+
+    def _judge(self, now: float) -> None:
+        """Relieve workers that straggle, reinstate those that no longer do; jobs follow at a boundary."""
+        staying = self.membership.staying()
+        for worker, reason in self.stragglers.judge(staying, now):
+            self.story.tell(now, "WorkerReinstated", f"{worker}: {reason}")
+        for worker, reason in self.stragglers.relieve(staying, now):
+            self.story.tell(now, "WorkerRelieved", f"{worker}: {reason}; its partitions move")
 
     def _watch_headroom(self, now: float) -> None:
         """Warn once while the loss of a worker could not be made up for."""
@@ -358,6 +370,8 @@ class Coordinator:
             job.pull_boundary(f"{', '.join(left)} leaving", now, out)
         elif came:
             job.pull_boundary(f"{', '.join(came)} joined", now, out)
+        elif job.spec.speculation:
+            job.follow(self.stragglers.relieved, workers, now, out)
 
     def _dismiss(self, staying: frozenset[WorkerId], now: float, out: Effects) -> None:
         """Workers that leave may go when no job needs them, or when nobody is there to take over."""
@@ -389,8 +403,9 @@ class Coordinator:
         next boundary, since moving it here would cost a replay.
         """
         keeping = job.boundary is None and job.everyone_back()
-        return [
+        found = [
             (WorkerId(m.node), m.size)
             for m in self.membership.workers()
             if not m.leaving or (keeping and job.owns(WorkerId(m.node)))
         ]
+        return job.without_relieved(found, self.stragglers.relieved)

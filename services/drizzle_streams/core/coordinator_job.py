@@ -25,7 +25,9 @@ from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.planner import PLAN_AHEAD_MS, next_group
 from drizzle_streams.core.progress import Progress
 from drizzle_streams.core.recovery import Facts, Plan, plan_recovery
+from drizzle_streams.core.relief import SETTLED_AFTER_S, Shares, change, shares
 from drizzle_streams.core.story import Story
+from drizzle_streams.core.stragglers import Stragglers
 from drizzle_streams.model.ids import (
     NO_BATCH,
     BatchId,
@@ -94,6 +96,8 @@ class CoordinatorJob:
         self.sizing = GroupSizing(spec, story, PLAN_AHEAD_MS / 1000.0)
         self.committed_at = 0.0
         self.planned_workers: frozenset[WorkerId] = frozenset()
+        self.relieved: frozenset[WorkerId] = frozenset()
+        self.planned_at = 0.0
         self.wants_plan = ""
         self.wanted_at = 0.0
         self.awaiting_until: float | None = None
@@ -207,6 +211,8 @@ class CoordinatorJob:
         self._note_recovery(plan, now, first=first_plan, boundary=boundary)
         self.generation, self.placement = generation, plan.placement
         self.planned_workers = frozenset(worker for worker, _ in workers)
+        self.relieved = frozenset(worker for worker, size in workers if not size)
+        self.planned_at = now
         self.sizing.planned(self.planned_workers, now)
         if self.phase is JobPhase.WAITING:
             self.phase = JobPhase.RUNNING
@@ -427,6 +433,33 @@ class CoordinatorJob:
         self.story.tell(now, "BoundaryGivenUp", text, self.spec.job)
         self.boundary, self._boundary_after = None, now + RETRY_S
         self.advance(now, out)
+
+    # --- slow workers ---------------------------------------------------------------------
+
+    def compare(self, stragglers: Stragglers, report: msg.DoneReport, now: float) -> None:
+        """How late a worker's tasks were; not while partitions that moved catch up."""
+        settling = self.recovery is not None or self.boundary is not None or self.wants_plan
+        if settling or now - self.planned_at < SETTLED_AFTER_S or report.generation != self.generation:
+            return
+        for line in report.tasks:
+            owners = len(set(self.placement.owners[line.stage]))
+            task = (self.spec.job, line.stage, line.batch)
+            interval_ms = self.spec.batch_interval_ms
+            stragglers.finished(task, report.worker, line.milliseconds, owners, interval_ms, now)
+
+    def follow(
+        self, relieved: frozenset[WorkerId], workers: frozenset[WorkerId], now: float, out: Effects
+    ) -> None:
+        """Who is relieved loses its partitions at a boundary, who is reinstated gets a share again."""
+        reason = change(self.relieved, relieved, workers, self.placement.workers())
+        if reason:
+            self.pull_boundary(reason, now, out)
+
+    def without_relieved(self, workers: Shares, relieved: frozenset[WorkerId]) -> list[tuple[WorkerId, int]]:
+        """The shares of the next plan."""
+        if not self.spec.speculation:
+            return list(workers)
+        return shares(workers, relieved, self.owns, boundary=self.boundary is not None)
 
     # --- barrier mode ---------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ Former = Mapping[tuple[int, int], WorkerId]
 
 
 def place(spec: JobSpec, workers: Sequence[tuple[WorkerId, int]], former: Former) -> Placement:
-    """A placement of all partitions over `workers` (id, slots); at least one worker is needed.
+    """A placement of all partitions over `workers` (id, slots); at least one with slots is needed.
 
     Each worker gets its share of every stage, rounded; who holds a partition keeps it while
     its share allows. Remainders go round over stages so that no worker gets all of them.
@@ -31,13 +31,16 @@ def place(spec: JobSpec, workers: Sequence[tuple[WorkerId, int]], former: Former
 
 
 def _quota(partitions: int, workers: Sequence[tuple[WorkerId, int]], turn: int) -> dict[WorkerId, int]:
-    """How many partitions each worker gets, proportional to its slots, summing to `partitions`."""
+    """How many partitions each worker gets, proportional to its slots, summing to `partitions`.
+
+    A worker with 0 slots gets none: it is a member and holds nothing for now.
+    """
+    takers = [worker for worker, size in workers if size]
     slots = sum(size for _, size in workers)
     quota = {worker: partitions * size // slots for worker, size in workers}
     left = partitions - sum(quota.values())
     for i in range(left):
-        worker, _ = workers[(turn + i) % len(workers)]
-        quota[worker] += 1
+        quota[takers[(turn + i) % len(takers)]] += 1
     return quota
 
 

@@ -16,6 +16,7 @@ from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
 from drizzle_streams.core.cohorts import Cohort
 from drizzle_streams.core.machine import Effects
+from drizzle_streams.core.stalls import StallWatch
 from drizzle_streams.core.worker_blocks import Wanted
 from drizzle_streams.core.worker_job import WorkerJob
 from drizzle_streams.model.ids import COORDINATOR, BatchId, JobId, NodeId, WorkerId
@@ -67,6 +68,7 @@ class Worker:
         self._beat_slot_s = 0.0
         self._beat_from = 0.0
         self._failures: dict[JobId, TaskError] = {}
+        self._stalls = StallWatch()
 
     # --- role -----------------------------------------------------------------------------
 
@@ -79,11 +81,13 @@ class Worker:
         if self.rejoining:
             return None
         times = [self._beat_at]
-        times += [t for t in (self._report_at, self._overdue_at, self._alone_at) if t is not None]
+        more = (self._report_at, self._overdue_at, self._alone_at, self._stalls.due)
+        times += [t for t in more if t is not None]
         return min(times)
 
     def on_deadline(self, now: float, out: Effects) -> None:
         """Say that we live; report; ask for what is overdue; go if nobody answers a worker that leaves."""
+        self._stalls.look(now)
         if self._alone_at is not None and self._alone_at <= now:
             self._depart("no coordinator answers", out)
             return
@@ -99,6 +103,7 @@ class Worker:
         """Something happened; afterwards whatever can run is started."""
         if self.rejoining:
             return
+        self._stalls.look(now)
         match event:
             case ev.Received(sender=sender, message=message, carried=carried):
                 if sender == COORDINATOR:
@@ -314,7 +319,8 @@ class Worker:
             self._hello(now, out)
             return
         self._beat_at = now + self._lease_s / HEARTBEATS_PER_LEASE
-        out.send_once(COORDINATOR, msg.Heartbeat(NodeId(self.settings.worker), self._busy(now)))
+        beat = msg.Heartbeat(NodeId(self.settings.worker), self._busy(now), self._stalls.take_ms())
+        out.send_once(COORDINATOR, beat)
 
     def _busy(self, now: float) -> float:
         """The share of slot time spent in tasks since the last heartbeat."""

@@ -72,6 +72,7 @@ class JobBlocks:
         self.report_due = False
         self._report_whole = False
         self.latencies: list[msg.BatchLatency] = []
+        self.lateness: list[msg.TaskLateness] = []
         self._cohorts_made = 0
         self.upstreams = [tuple((i, spec.stages[i].partitions) for i in s.inputs) for s in spec.stages]
 

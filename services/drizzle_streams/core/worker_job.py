@@ -156,6 +156,9 @@ class WorkerJob(JobLaunches):
         cohort.waiting_since = now
         stage = self.spec.stages[cohort.stage]
         sealed_at_ms = cohort.sealed_at_ms.get(key.batch, 0.0)
+        if self.spec.speculation and sealed_at_ms and not self.replays(cohort):
+            late_ms = now * 1000.0 - sealed_at_ms
+            self.lateness.append(msg.TaskLateness(stage.stage, key.batch, late_ms))
         if self.spec.downstream(stage.stage):
             self._hand_on(stage, cohort, key.batch, sealed_at_ms, out)
         if stage.stream is not None:

@@ -72,9 +72,12 @@ class JobLaunches(JobBlocks):
                 done.append(msg.Done(cohort.stage, cohort.partitions, first, cohort.done))
                 cohort.reported = cohort.done
         latencies = tuple(self.latencies)
-        self.latencies = []
+        lateness = tuple(self.lateness)
+        self.latencies, self.lateness = [], []
         self.report_due = False
-        return msg.DoneReport(self.spec.job, self.generation, self.worker, tuple(done), latencies, whole)
+        return msg.DoneReport(
+            self.spec.job, self.generation, self.worker, tuple(done), latencies, whole, lateness
+        )
 
     def holding(self) -> msg.JobHolding:
         """What this worker holds: the version of every partition whose state is here."""

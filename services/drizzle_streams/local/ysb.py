@@ -28,6 +28,7 @@ def ysb_job(
     scheduling: SchedulingMode,
     group_size: int | Literal["auto"],
     name: str = "ysb",
+    speculation: bool = True,
 ) -> Job:
     """The job over the stream `ad-events`; `ads` is the Parquet table ad_id -> campaign_id."""
     import polars as pl  # noqa: PLC0415 - a command that only helps must start quickly
@@ -48,5 +49,9 @@ def ysb_job(
         .agg(**{COUNT_FIELD: dz.count()})
     )
     return counts.to(dz.redis(SINK_PREFIX)).job(
-        name, batch_interval=batch_interval, scheduling=scheduling, group_size=group_size
+        name,
+        batch_interval=batch_interval,
+        scheduling=scheduling,
+        group_size=group_size,
+        speculation=speculation,
     )

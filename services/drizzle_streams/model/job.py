@@ -42,6 +42,7 @@ class JobSpec:
     """A job as the coordinator plans it. Units are in the names.
 
     `group_size` is what every group has, or what the first one has where `tuning` chooses.
+    `speculation`: copies of straggling tasks may run elsewhere, and slow workers lose partitions for a while.
     `partitions` of a stage that reads a stream is 0 until the coordinator has laid
     the stream out over its sources (`with_stream_partitions`).
     """
@@ -56,6 +57,7 @@ class JobSpec:
     start_from: str = "earliest"
     born: Generation = Generation(0)
     tuning: Tuning = AS_STATED
+    speculation: bool = True
 
     @property
     def run(self) -> str:

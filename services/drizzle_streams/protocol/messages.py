@@ -107,6 +107,15 @@ class BatchLatency:
     milliseconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class TaskLateness:
+    """How long after a batch was sealed a stage's task of it ended on one worker."""
+
+    stage: StageId
+    batch: BatchId
+    milliseconds: float
+
+
 # --- to the coordinator -------------------------------------------------------------------
 
 
@@ -136,10 +145,14 @@ class SourceHello:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """Renews a lease. `busy` is the share of slot time spent in tasks since the last one (0..1)."""
+    """Renews a lease. `busy` is the share of slot time spent in tasks since the last one (0..1).
+
+    `stalled_ms` is the longest time since then in which the node did not run although it wanted to.
+    """
 
     node: NodeId
     busy: float
+    stalled_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +165,7 @@ class DoneReport:
     done: tuple[Done, ...]
     latencies: tuple[BatchLatency, ...]
     whole: bool
+    tasks: tuple[TaskLateness, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,12 @@ class CoordinatorMetrics:
             "drizzle_workers_suspected_total", "Times a peer reported a worker unreachable"
         ).of()
         self.workers_lost = sheet.counter("drizzle_workers_lost_total", "Workers whose lease ended").of()
+        self.workers_slow = sheet.gauge(
+            "drizzle_workers_slow", "Workers that hold no partitions for now because they straggled"
+        ).of()
+        self.workers_relieved = sheet.counter(
+            "drizzle_workers_relieved_total", "Times a worker lost its partitions because it straggled"
+        ).of()
         self.recovery_seconds = sheet.histogram(
             "drizzle_recovery_seconds",
             "From the loss of a worker to the frontier passing where it was",

@@ -1,0 +1,210 @@
+"""Who is a straggler: workers that are late alone lose their partitions, and earn them back.
+
+D-Streams (section 5) calls a task a straggler when it takes more than 1.4 times the median of its
+stage. At 50 ms batches, where tasks take a few milliseconds, that alone would be noise, so a task must
+also be late by an amount that costs something (`slow_after_ms`). The rules:
+
+- Compared is lateness, from sealing to the end of the task, among the owners of one stage in one batch.
+  What delays all of them alike (a slow source, a busy machine, a stage above) is nobody's fault. A stopped
+  worker cannot time itself, but the clock of the source goes on.
+- A worker that is late in several batches, more than once or for long, is *relieved*: it keeps running
+  and gets no partitions at the next boundary. Only where the others have room for its work, and never
+  more than half of the workers: a median says nothing about a majority.
+- It is *reinstated* when it has not stalled for a while, which it measures itself while it has nothing to
+  do (`core.stalls`), or as soon as the others have no room. Who relapses waits twice as long.
+
+Everything here is a guess that costs a move if it is wrong, and never a result.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import median_low
+
+from drizzle_streams.core.headroom import headroom
+from drizzle_streams.core.membership import Member
+from drizzle_streams.model.ids import BatchId, JobId, StageId, WorkerId
+
+SLOW_RATIO = 1.4
+"""Slower than so many times the median of its stage (D-Streams section 5) ..."""
+
+SLOW_AFTER_MS_MIN = 50.0
+"""... and by at least so many milliseconds: what a busy machine delays a process by now and then."""
+
+SLOW_WITHIN_S = 5.0
+"""Slow batches count for so long."""
+
+SLOW_BATCHES = 6
+"""Slow batches after which a worker is relieved, if it was slow more than once or for `SLOW_FOR_S`."""
+
+SLOW_AGAIN_S = 0.4
+"""A pause that parts one time of being slow from the next: what a single stop delays is reported together."""
+
+SLOW_FOR_S = 1.0
+"""Being slow without such a pause for so long is as good as being slow twice."""
+
+PENANCE_S = 5.0
+"""Without a stall for so long, a relieved worker is reinstated; twice as long after each relapse."""
+
+PENANCE_S_MAX = 300.0
+
+REFORMED_S = 60.0
+"""Who keeps partitions for so long without being relieved begins anew with `PENANCE_S`."""
+
+BATCHES_COMPARED_MAX = 512
+"""Batches of stages that wait for the report of their last owner; the oldest are forgotten."""
+
+Task = tuple[JobId, StageId, BatchId]
+
+
+def slow_after_ms(batch_interval_ms: float) -> float:
+    """How much later than the median a task must be: what is later by less delays no further batch."""
+    return max(SLOW_AFTER_MS_MIN, batch_interval_ms)
+
+
+def is_slow(late_ms: float, median_ms: float, batch_interval_ms: float) -> bool:
+    """Whether a task that is so late is a straggler in its stage."""
+    return late_ms > max(SLOW_RATIO * median_ms, median_ms + slow_after_ms(batch_interval_ms))
+
+
+@dataclass(slots=True)
+class Conduct:
+    """What is known of one worker. `slow`: batches in which it was slow, and when that was heard."""
+
+    slow: deque[tuple[float, JobId, BatchId]] = field(default_factory=deque[tuple[float, JobId, BatchId]])
+    relieved_at: float | None = None
+    reinstated_at: float | None = None
+    stalled_at: float = 0.0
+    penance_s: float = PENANCE_S
+
+    def note_slow(self, now: float, job: JobId, batch: BatchId) -> None:
+        """It was slow; stages of one batch count once."""
+        self.forget(now)
+        if all((job, batch) != (known, which) for _, known, which in self.slow):
+            self.slow.append((now, job, batch))
+
+    def forget(self, now: float) -> None:
+        """What is long ago no longer counts."""
+        while self.slow and self.slow[0][0] < now - SLOW_WITHIN_S:
+            self.slow.popleft()
+
+    def is_straggler(self) -> bool:
+        """Slow in several batches, and that more than once or for long."""
+        if len(self.slow) < SLOW_BATCHES:
+            return False
+        times = [at for at, _, _ in self.slow]
+        again = any(at - before > SLOW_AGAIN_S for before, at in pairwise(times))
+        return again or times[-1] - times[0] >= SLOW_FOR_S
+
+
+class Stragglers:
+    """Judges all workers of a cluster, from what their jobs report and what their heartbeats say."""
+
+    def __init__(self) -> None:
+        self._compared: dict[Task, dict[WorkerId, float]] = {}
+        self._conduct: dict[WorkerId, Conduct] = {}
+        self.times_relieved = 0
+
+    @property
+    def relieved(self) -> frozenset[WorkerId]:
+        """Workers that are to have no partitions for now."""
+        return frozenset(w for w, conduct in self._conduct.items() if conduct.relieved_at is not None)
+
+    def slow_batches(self, worker: WorkerId, now: float) -> int:
+        """In how many of the last seconds' batches it was slow: for people."""
+        conduct = self._conduct.get(worker)
+        if conduct is None:
+            return 0
+        conduct.forget(now)
+        return len(conduct.slow)
+
+    def finished(
+        self, task: Task, worker: WorkerId, late_ms: float, owners: int, interval_ms: float, now: float
+    ) -> None:
+        """A worker's task ended so long after its batch was sealed; judged when all `owners` have one."""
+        if owners < 2:
+            return
+        late = self._compared.setdefault(task, {})
+        late[worker] = late_ms
+        if len(late) >= owners:
+            del self._compared[task]
+            self._compare(task, late, interval_ms, now)
+        while len(self._compared) > BATCHES_COMPARED_MAX:
+            del self._compared[next(iter(self._compared))]
+
+    def _compare(self, task: Task, late: Mapping[WorkerId, float], interval_ms: float, now: float) -> None:
+        typical = median_low(late.values())
+        for worker, late_ms in late.items():
+            if is_slow(late_ms, typical, interval_ms):
+                self._of(worker).note_slow(now, task[0], task[2])
+
+    def heard(self, worker: WorkerId, stalled_ms: float, now: float) -> None:
+        """A heartbeat with the worker's longest stall since the one before."""
+        if stalled_ms > SLOW_AFTER_MS_MIN and worker in self._conduct:
+            self._conduct[worker].stalled_at = now
+
+    def judge(self, workers: Sequence[Member], now: float) -> list[tuple[WorkerId, str]]:
+        """Relieve and reinstate; returns who is newly reinstated, and why. `workers`: those who stay."""
+        here = {WorkerId(member.node): member for member in workers}
+        for gone in self._conduct.keys() - here.keys():
+            del self._conduct[gone]
+        back: list[tuple[WorkerId, str]] = []
+        for worker in sorted(self.relieved):
+            conduct = self._conduct[worker]
+            clean_since = max(conduct.stalled_at, conduct.relieved_at or 0.0)
+            crowded = not self._room_without(self.relieved, workers)
+            if crowded or now - clean_since >= conduct.penance_s:
+                conduct.relieved_at, conduct.reinstated_at = None, now
+                reason = "the others have no room" if crowded else f"no stall for {conduct.penance_s:g} s"
+                back.append((worker, reason))
+        return back
+
+    def relieve(self, workers: Sequence[Member], now: float) -> list[tuple[WorkerId, str]]:
+        """Who is newly relieved, and why."""
+        found: list[tuple[WorkerId, str]] = []
+        for member in workers:
+            worker = WorkerId(member.node)
+            conduct = self._conduct.get(worker)
+            if conduct is None or conduct.relieved_at is not None:
+                continue
+            conduct.forget(now)
+            without = self.relieved | {worker}
+            if (
+                conduct.is_straggler()
+                and 2 * len(without) <= len(workers)
+                and self._room_without(without, workers)
+            ):
+                found.append((worker, f"slow in {len(conduct.slow)} batches of {SLOW_WITHIN_S:g} s"))
+                self._relieve(conduct, now)
+        return found
+
+    def next_deadline(self) -> float | None:
+        """When the first relieved worker may be reinstated."""
+        times = [
+            max(conduct.stalled_at, conduct.relieved_at) + conduct.penance_s
+            for conduct in self._conduct.values()
+            if conduct.relieved_at is not None
+        ]
+        return min(times, default=None)
+
+    def _relieve(self, conduct: Conduct, now: float) -> None:
+        if conduct.reinstated_at is not None:
+            relapsed = now - conduct.reinstated_at < REFORMED_S
+            conduct.penance_s = min(2 * conduct.penance_s, PENANCE_S_MAX) if relapsed else PENANCE_S
+        conduct.relieved_at = now
+        conduct.slow.clear()
+        self.times_relieved += 1
+
+    def _of(self, worker: WorkerId) -> Conduct:
+        return self._conduct.setdefault(worker, Conduct())
+
+    @staticmethod
+    def _room_without(away: frozenset[WorkerId], workers: Sequence[Member]) -> bool:
+        """Whether the others could do all of the work: the rule of `core.headroom` for a loss of these."""
+        found = headroom(workers)
+        rest = sum(member.size for member in workers if WorkerId(member.node) not in away)
+        slots = sum(member.size for member in workers)
+        return found is not None and rest > 0 and found.utilisation < rest / slots

@@ -1,0 +1,191 @@
+"""Stragglers: a worker that is stopped again and again, or slow, hurts for a moment and not for ever.
+
+Each story compares the same seed with and without speculation, and demands exact values. The planted bugs
+are the mistakes that would make speculation wrong instead of merely useless.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from statistics import quantiles
+
+import pytest
+
+from drizzle_streams.core.events import NodeExited
+from drizzle_streams.core.stragglers import PENANCE_S
+from drizzle_streams.model.job import JobSpec
+from tests.simulation.checkers import demand_everything, demand_flatness, demand_progress
+from tests.simulation.test_stories import kinds, settled
+from tests.simulation.values import spec
+from tests.simulation.world import Life, World
+
+LONG_GROUP = 60
+"""Batches: three seconds, which no relief may wait for."""
+
+
+def job(*, speculation: bool = True) -> JobSpec:
+    return replace(spec(group_size=LONG_GROUP), speculation=speculation)
+
+
+def pulse(world: World, life: Life, times: int, stop_s: float = 0.2, every_s: float = 1.0) -> None:
+    """SIGSTOP for `stop_s` of every `every_s`, so many times."""
+    for number in range(times):
+        world.at(world.now + number * every_s, lambda: world.stop(life, stop_s))
+
+
+def p99_ms(world: World, first: int) -> float:
+    """Of the latencies of batches from `first` on, sealed to written."""
+    late = [ms for batch, ms in world.job_state.progress.latencies.items() if batch >= first]
+    return quantiles(late, n=100)[98]
+
+
+def pulsed(seed: int, *, speculation: bool = True, seconds: int = 45) -> tuple[World, float]:
+    """One of two workers is stopped 200 ms of every second; the world and the p99 of all that time."""
+    world = settled(seed, workers=2, job=job(speculation=speculation))
+    first = world.written
+    pulse(world, world.of_kind("worker")[0], seconds)
+    world.run(seconds)
+    late = p99_ms(world, first)
+    demand_progress(world)
+    demand_everything(world)
+    demand_flatness(world)
+    return world, late
+
+
+def slowed(seed: int, times: float, *, speculation: bool = True) -> tuple[World, Life]:
+    world = settled(seed, job=job(speculation=speculation))
+    victim = world.of_kind("worker")[0]
+    world.slow[victim.id] = times
+    return world, victim
+
+
+def owners(world: World) -> frozenset[str]:
+    return world.job_state.placement.workers()
+
+
+def test_a_worker_that_is_stopped_again_and_again_loses_its_partitions_and_latency_halves() -> None:
+    without, late_without = pulsed(1, speculation=False)
+    world, late = pulsed(1)
+    assert late <= late_without / 2
+    assert "WorkerRelieved" in kinds(world)
+    assert "WorkerReinstated" not in kinds(world), "who still stalls is not reinstated"
+    assert "WorkerRelieved" not in kinds(without)
+    assert [ended for ended in world.job_state.recoveries if ended.replayed_batches] == []
+
+
+def test_it_earns_its_partitions_back_when_it_no_longer_stalls() -> None:
+    world = settled(workers=2, job=job())
+    victim = world.of_kind("worker")[0]
+    pulse(world, victim, 4)
+    assert world.run(5.0, until=lambda: victim.id not in owners(world))
+    world.run(4.0)
+    assert "WorkerReinstated" not in kinds(world)
+    assert world.run(PENANCE_S + 1.0, until=lambda: victim.id in owners(world))
+    assert "WorkerReinstated" in kinds(world)
+    demand_progress(world)
+    demand_everything(world)
+
+
+def test_a_worker_that_is_too_slow_for_its_share_loses_it_and_relapses_ever_more_seldom() -> None:
+    world, victim = slowed(1, 30)
+    world.run(25.0)
+    told = [line for line in world.coordinator.machine.role.story.lines if line.kind == "WorkerReinstated"]
+    assert 1 <= len(told) <= 2, "after 5 and 10 seconds"
+    world.slow.clear()
+    assert world.run(50.0, until=lambda: victim.id in owners(world))
+    demand_progress(world)
+    demand_everything(world)
+
+
+def test_a_worker_at_a_fifth_of_its_speed_that_keeps_up_keeps_its_partitions() -> None:
+    """Tasks of milliseconds that take five times as long cost less than a move would."""
+    world, _ = slowed(1, 5)
+    world.run(10.0)
+    assert "WorkerRelieved" not in kinds(world)
+    demand_everything(world)
+
+
+def test_one_stop_is_forgiven() -> None:
+    world = settled(workers=2, job=job())
+    pulse(world, world.of_kind("worker")[0], 1, stop_s=0.5)
+    world.run(10.0)
+    assert "WorkerRelieved" not in kinds(world)
+    demand_everything(world)
+
+
+def test_a_healthy_cluster_never_speculates() -> None:
+    for seed in range(2):
+        world = settled(seed, job=job())
+        world.run(10.0)
+        assert "WorkerRelieved" not in kinds(world)
+        assert "GroupCut" not in kinds(world)
+
+
+def test_who_is_relieved_takes_over_when_the_others_die() -> None:
+    world = settled(workers=2, job=job())
+    victim, other = world.of_kind("worker")
+    pulse(world, victim, 3)
+    assert world.run(5.0, until=lambda: victim.id not in owners(world))
+    world.run(1.0)
+    world.crash(other)
+    world.coordinator.post(NodeExited(other.id))
+    assert world.run(3.0, until=lambda: owners(world) == {victim.id})
+    demand_progress(world)
+    demand_everything(world)
+
+
+def test_a_relieved_worker_that_dies_costs_nothing() -> None:
+    world = settled(workers=2, job=job())
+    victim = world.of_kind("worker")[0]
+    pulse(world, victim, 3)
+    assert world.run(5.0, until=lambda: victim.id not in owners(world))
+    world.run(1.0)
+    world.crash(victim)
+    world.coordinator.post(NodeExited(victim.id))
+    world.run(3.0)
+    assert "RecoveryPlanned" not in kinds(world)
+    demand_progress(world)
+    demand_everything(world)
+
+
+def test_the_owner_keeps_its_share_through_a_recovery_and_loses_it_at_the_next_boundary() -> None:
+    """Relieved and then somebody else is lost: what is slow and good is not rebuilt from a checkpoint."""
+    for seed in range(3):
+        world = settled(seed, workers=4, job=job())
+        victim, other = world.of_kind("worker")[:2]
+        pulse(world, victim, 4)
+        assert world.run(5.0, until=lambda w=world: "WorkerRelieved" in kinds(w))
+        world.crash(other)
+        world.coordinator.post(NodeExited(other.id))
+        demand_progress(world)
+        assert world.run(10.0, until=lambda w=world, v=victim: v.id not in owners(w))
+        demand_everything(world)
+
+
+def test_a_new_coordinator_judges_anew() -> None:
+    world = settled(workers=2, job=job())
+    victim = world.of_kind("worker")[0]
+    pulse(world, victim, 12)
+    assert world.run(5.0, until=lambda: victim.id not in owners(world))
+    world.crash(world.coordinator)
+    world.run(0.3)
+    world.start_coordinator()
+    demand_progress(world)
+    assert world.run(15.0, until=lambda: "WorkerRelieved" in kinds(world))
+    demand_everything(world)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pulses_in_bad_weather_stay_exact(seed: int) -> None:
+    from tests.simulation.world import Weather
+
+    world = settled(seed, job=job())
+    world.weather = Weather(loss=0.03, duplicate=0.05, delay_s=(0.0003, 0.01), straggle=0.02, straggle_s=0.3)
+    for number, life in enumerate(world.of_kind("worker")[:2]):
+        world.run(0.3 * number)
+        pulse(world, life, 8, stop_s=world.uniform(0.1, 0.6))
+    world.run(10.0)
+    world.weather = Weather()
+    demand_progress(world)
+    demand_everything(world)
+    demand_flatness(world)
