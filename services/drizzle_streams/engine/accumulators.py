@@ -33,14 +33,14 @@ _OLD: Final = "__old"
 class Accumulator:
     """One column of a partial and of state. `combine` finds the value in state under `old(name)`.
 
-    `additive`: combining is adding, and there are no nulls.
+    `summand`: what a row adds, never null, where merging and combining are adding.
     """
 
     name: str
     partial: pl.Expr
     merge: pl.Expr
     combine: pl.Expr
-    additive: bool = False
+    summand: pl.Expr | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def old(name: str) -> str:
 
 def records_accumulator() -> Accumulator:
     """The accumulator every group has: how many records it stands for."""
-    return _sum_of(RECORDS, pl.len().cast(pl.Int64))
+    return _sum_of(RECORDS, pl.len().cast(pl.Int64), pl.lit(1, dtype=pl.Int64))
 
 
 def take_apart(
@@ -87,19 +87,19 @@ _Built = tuple[pl.DataType | None, tuple[Accumulator, ...], str | pl.Expr]
 
 def _count(_: Aggregate, number: int, value: pl.Expr, _dtype: pl.DataType, _timed: bool) -> _Built:
     name = f"__a{number}"
-    return None, (_sum_of(name, value.is_not_null().sum().cast(pl.Int64)),), name
+    return None, (_count_of(name, value),), name
 
 
 def _sum(aggregate: Aggregate, number: int, value: pl.Expr, dtype: pl.DataType, _timed: bool) -> _Built:
     name = f"__a{number}"
-    return _sum_type(aggregate, dtype), (_sum_of(name, value.sum()),), name
+    return _sum_type(aggregate, dtype), (_sum_of(name, value.sum(), _or_zero(value)),), name
 
 
 def _mean(aggregate: Aggregate, number: int, value: pl.Expr, dtype: pl.DataType, _timed: bool) -> _Built:
     if not (dtype.is_numeric() or dtype == pl.Boolean):
         raise _unfit(aggregate, "numbers or booleans", str(dtype))
     added, counted = f"__a{number}", f"__b{number}"
-    parts = (_sum_of(added, value.sum()), _sum_of(counted, value.is_not_null().sum().cast(pl.Int64)))
+    parts = (_sum_of(added, value.sum(), _or_zero(value)), _count_of(counted, value))
     quotient = pl.col(added).cast(pl.Float64) / pl.col(counted)
     return _sum_type(aggregate, dtype), parts, pl.when(pl.col(counted) > 0).then(quotient)
 
@@ -167,11 +167,20 @@ def _wins(names: list[str], *, first: bool) -> pl.Expr:
     return found
 
 
-def _sum_of(name: str, partial: pl.Expr) -> Accumulator:
+def _sum_of(name: str, partial: pl.Expr, summand: pl.Expr) -> Accumulator:
     value = pl.col(name)
     # A zero of the column's own type, whatever that is: a Duration has no literal 0.
     combine = pl.coalesce(value + pl.col(old(name)), value)
-    return Accumulator(name, partial.alias(name), value.sum(), combine, additive=True)
+    return Accumulator(name, partial.alias(name), value.sum(), combine, summand.alias(name))
+
+
+def _count_of(name: str, value: pl.Expr) -> Accumulator:
+    present = value.is_not_null()
+    return _sum_of(name, present.sum().cast(pl.Int64), present.cast(pl.Int64))
+
+
+def _or_zero(value: pl.Expr) -> pl.Expr:
+    return value.fill_null(strategy="zero")
 
 
 def _sum_type(aggregate: Aggregate, dtype: pl.DataType) -> pl.DataType | None:

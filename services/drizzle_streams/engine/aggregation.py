@@ -20,6 +20,7 @@ from drizzle_streams.engine import eager
 from drizzle_streams.engine.accumulators import (
     RECORDS,
     TIME,
+    Accumulator,
     AggregateParts,
     old,
     records_accumulator,
@@ -34,6 +35,7 @@ from drizzle_streams.engine.columns import (
     WINDOW_START,
     is_reserved,
 )
+from drizzle_streams.engine.groups import ROWS_MAX, can_be_summed, totals
 from drizzle_streams.engine.index import sorted_by, sorted_within
 from drizzle_streams.engine.keys import key_group, key_hash
 from drizzle_streams.engine.program import Aggregate, AggregateKind, Aggregation
@@ -66,18 +68,26 @@ class AggregationPlan:
         self._partial = [acc.partial for acc in held]
         self._merge = [acc.merge for acc in held]
         self._combine = [acc.combine for acc in held]
-        self.additive = all(acc.additive for acc in held)
+        self.additive = all(acc.summand is not None for acc in held)
         self.groups = [*aggregation.keys, *([WINDOW_START] if aggregation.window else [])]
         self._hash = key_hash(aggregation.keys, schema)
         self._place = [key_group(key_groups), slot(aggregation.window)]
         self._prepare = self._preparation(parts, schema)
         self._ordered = picks
         nothing = pl.DataFrame(schema={**schema, PARTITION: pl.UInt16, OFFSET: pl.Int64})
+        self._summands: list[pl.Expr] | None = None  # for the empty frames that tell the types
         no_partials = self.partial(self.prepare(nothing)[0])
         self._rounds = any(dtype.is_float() for dtype in no_partials.schema.values())
+        self._summands = self._exact_sums(held, no_partials.schema)
         self.no_groups = self.merge(self.place(no_partials))
         fixed = all(_is_fixed(self.no_groups.schema[name]) for name in self.accumulators)
         self.in_place = self.accumulators if fixed else []
+
+    def _exact_sums(self, held: list[Accumulator], types: Mapping[str, pl.DataType]) -> list[pl.Expr] | None:
+        """What rows add to all accumulators but the first, their number; None if that is not all there is."""
+        summands = [acc.summand for acc in held[1:] if acc.summand is not None]
+        exact = self.additive and all(can_be_summed(types[acc.name]) for acc in held)
+        return summands if exact else None
 
     def _preparation(self, parts: list[AggregateParts], schema: Mapping[str, pl.DataType]) -> list[pl.Expr]:
         spec = self.spec
@@ -106,13 +116,31 @@ class AggregationPlan:
         if self._ordered:
             order = [*([TIME] if self._timed else []), PARTITION, OFFSET]
             inputs = inputs.sort(order, maintain_order=True)  # a join may have made several rows of one
+        found = self._partial_by_runs(inputs) if self._summands is not None else None
+        if found is not None:
+            return found
         return inputs.group_by([*self.groups, PARTITION], maintain_order=True).agg(self._partial)
+
+    def _partial_by_runs(self, inputs: pl.DataFrame) -> pl.DataFrame | None:
+        """The same in the order of `place`, with the hash; None if that needs a `group_by`."""
+        if not 0 < inputs.height <= ROWS_MAX:
+            return None
+        then = [PARTITION, *self.groups[len(self.spec.keys) :]]
+        given = [pl.col(name) for name in (*self.groups, PARTITION)]
+        rows = eager.select(inputs, [*given, *(self._summands or ()), self._hash])
+        found = totals(rows, KEY_HASH, self.spec.keys, then, self.accumulators[1:], counted=RECORDS)
+        if found is None:
+            return None
+        return _columns(found, *self.groups, PARTITION, *self.accumulators, KEY_HASH)
 
     def place(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Add key group and slot; sort by hash (so by key group), upstream partition, then what is left."""
-        rest = [OFFSET] if OFFSET in frame.columns else self.groups[::-1]
-        placed = eager.with_columns(eager.with_columns(frame, [self._hash]), self._place)
-        placed = sorted_within(placed, KEY_HASH, PARTITION, rest)
+        if KEY_HASH in frame.columns:  # a partial by runs, which is in order
+            placed = eager.with_columns(frame, self._place)
+        else:
+            rest = [OFFSET] if OFFSET in frame.columns else self.groups[::-1]
+            placed = eager.with_columns(eager.with_columns(frame, [self._hash]), self._place)
+            placed = sorted_within(placed, KEY_HASH, PARTITION, rest)
         return pl.DataFrame([column for column in placed.get_columns() if column.name != KEY_HASH])
 
     def merge(self, partials: pl.DataFrame) -> pl.DataFrame:
@@ -120,6 +148,11 @@ class AggregationPlan:
 
         `partials` are placed, or several placed frames behind each other.
         """
+        if self._summands is not None:
+            rows = _columns(partials, *self.groups, KEY_GROUP, SLOT, *self.accumulators)
+            found = totals(rows, SLOT, self.groups, (), self.accumulators)
+            if found is not None:
+                return found
         if self._rounds:  # adding floats rounds: always add them in the order of partitions
             partials = partials.sort(PARTITION, maintain_order=True)
         held = [pl.col(KEY_GROUP).first(), pl.col(SLOT).first(), *self._merge]
@@ -160,6 +193,10 @@ def needs_order(aggregate: Aggregate) -> bool:
 def needs_offsets(aggregation: Aggregation) -> bool:
     """Whether rows must know their offsets."""
     return not aggregation.partial or any(needs_order(one) for one in aggregation.aggregates)
+
+
+def _columns(frame: pl.DataFrame, *names: str) -> pl.DataFrame:
+    return pl.DataFrame([frame.get_column(name) for name in names])
 
 
 def _is_fixed(dtype: pl.DataType) -> bool:

@@ -19,6 +19,10 @@ from typing import Final
 
 import polars as pl
 
+from drizzle_streams.engine import eager
+from drizzle_streams.engine.groups import newest
+from drizzle_streams.engine.windows import SLOT
+
 CHANGED_ROWS_MAX: Final = 262_144
 """Rows the log always may hold; it may hold a quarter of the rows of state where that is more."""
 
@@ -89,7 +93,14 @@ def _united(entries: list[Change], groups: list[str]) -> list[Change]:
         if end - first < _UNITE + _KEEP_APART:
             break
         old = entries[first : first + _UNITE]
-        newest = pl.concat([one.frame for one in old]).unique(subset=groups, keep="last", maintain_order=True)
-        entries = [*entries[:first], Change(old[-1].last, level + 1, newest), *entries[first + _UNITE :]]
+        united = Change(old[-1].last, level + 1, _newest([one.frame for one in old], groups))
+        entries = [*entries[:first], united, *entries[first + _UNITE :]]
         level, end = level + 1, first + 1
     return entries
+
+
+def _newest(frames: list[pl.DataFrame], groups: list[str]) -> pl.DataFrame:
+    """The last row of each group."""
+    rows = eager.stacked(frames)
+    found = newest(rows, SLOT, groups)
+    return rows.unique(subset=groups, keep="last", maintain_order=True) if found is None else found

@@ -152,7 +152,7 @@ class StageExecutor:
         return after, output if late is None else _with_late(output, plan.finish_late(late))
 
     def _partials(self, frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-        frame = frames[0] if len(frames) == 1 else pl.concat(frames)
+        frame = eager.stacked(frames)
         plan = self.layout.plan
         return frame if plan.spec.partial else plan.place(plan.partial(frame))
 

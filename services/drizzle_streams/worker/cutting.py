@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import polars as pl
 
+from drizzle_streams.engine import eager
 from drizzle_streams.engine.columns import KEY_GROUP, PARTITION
 from drizzle_streams.engine.frames import Block
 from drizzle_streams.engine.series import search_sorted
@@ -70,9 +71,14 @@ def positions(column: pl.Series, values: Sequence[int]) -> list[int]:
 def _rows(frame: pl.DataFrame, ranges: Ranges) -> pl.DataFrame | None:
     """The rows of a frame, sorted by key group, that lie in the ranges; None if there are none."""
     edges = positions(frame.get_column(KEY_GROUP), [edge for pair in ranges for edge in pair])
-    pieces = [
-        frame.slice(first, end - first)
-        for first, end in zip(edges[::2], edges[1::2], strict=True)
-        if end > first
-    ]
-    return pl.concat(pieces) if len(pieces) > 1 else next(iter(pieces), None)
+    pieces = [(first, end - first) for first, end in zip(edges[::2], edges[1::2], strict=True) if end > first]
+    if not pieces:
+        return None
+    if len(pieces) == 1:
+        return frame.slice(*pieces[0])
+    return pl.DataFrame(
+        [
+            eager.joined([column.slice(first, rows) for first, rows in pieces])
+            for column in frame.get_columns()
+        ]
+    )
