@@ -4,14 +4,15 @@ Stands between the links and the machine and keeps the last reports, as they cam
 report, nothing else, whether somebody looks or not. What it means for a batch is worked out only
 when somebody looks.
 
-Workers report finished tasks coalesced, so a time is that of the report: up to one report interval
-(`core.worker.REPORT_INTERVAL_S`) after the task ended.
+Workers report finished tasks coalesced, so the time of a report is up to one report interval
+(`core.worker.REPORT_INTERVAL_S`) after the task ended. Where a job's workers watch for stragglers they
+say when their tasks ended, too, and that is exact.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 from drizzle_streams.core.events import Event, Received
@@ -33,8 +34,18 @@ class Heard:
     report: DoneReport
 
 
-DoneTimes = dict[tuple[BatchId, StageId], dict[PartitionId, tuple[float, WorkerId]]]
-"""By batch and stage: when each partition was first heard to be done (cluster time, s), and by whom."""
+@dataclass(frozen=True, slots=True)
+class Times:
+    """What is known of some batches, by batch and stage.
+
+    `heard`: when each partition was first heard to be done (cluster time, s), and by whom. `took`: by
+    worker, how long after the sealing its tasks ended, in ms; only where it was measured.
+    """
+
+    heard: dict[tuple[BatchId, StageId], dict[PartitionId, tuple[float, WorkerId]]] = field(
+        default_factory=dict
+    )
+    took: dict[tuple[BatchId, StageId], dict[WorkerId, float]] = field(default_factory=dict)
 
 
 class Reports:
@@ -62,9 +73,9 @@ class Reports:
         """A deadline has passed."""
         self._role.on_deadline(now, out)
 
-    def done(self, job: JobId, first: BatchId, last: BatchId, since: float) -> DoneTimes:
+    def done(self, job: JobId, first: BatchId, last: BatchId, since: float) -> Times:
         """When the partitions of batches first..last were done, by reports since cluster time `since`."""
-        found: DoneTimes = {}
+        found = Times()
         for heard in islice(reversed(self._heard), REPORTS_READ_MAX):
             if heard.at < since:
                 break
@@ -73,9 +84,13 @@ class Reports:
         return found
 
 
-def _note(heard: Heard, first: BatchId, last: BatchId, found: DoneTimes) -> None:
+def _note(heard: Heard, first: BatchId, last: BatchId, found: Times) -> None:
     """Reports are read newest first, so the earliest word of a partition is the one that stays."""
     for done in heard.report.done:
         for batch in range(max(first, done.first), min(last, done.last) + 1):
-            row = found.setdefault((BatchId(batch), done.stage), {})
+            row = found.heard.setdefault((BatchId(batch), done.stage), {})
             row.update(dict.fromkeys(done.partitions, (heard.at, heard.report.worker)))
+    for task in heard.report.lateness:
+        if first <= task.batch <= last:
+            took = found.took.setdefault((task.batch, task.stage), {})
+            took[heard.report.worker] = max(took.get(heard.report.worker, 0.0), task.milliseconds)

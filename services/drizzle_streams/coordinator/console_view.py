@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 
 from drizzle_streams.coordinator import status
-from drizzle_streams.coordinator.console_reports import DoneTimes, Reports
+from drizzle_streams.coordinator.console_reports import Reports, Times
 from drizzle_streams.coordinator.stopwatch import Stopwatch
 from drizzle_streams.core.coordinator import Coordinator
 from drizzle_streams.core.coordinator_job import ACTIVE, CoordinatorJob
@@ -95,6 +95,7 @@ class View:
         return values | {
             "checkpoint_interval_ms": job.spec.checkpoint_interval_ms,
             "report_ms": report_ms(job),
+            "tasks_timed": job.spec.speculation,
             "latency_ms": status.percentiles([latencies[b] for b in recent if b in latencies])["recent"],
             "points": points(job, after),
             "timeline": self._timeline(job, now),
@@ -109,12 +110,12 @@ class View:
         last = newest_due(job, group, now)
         first = BatchId(max(0, last - TIMELINE_BATCHES + 1))
         since = status.due_ms(job, group, first) / 1000.0
-        done = self._reports.done(job.spec.job, first, last, since)
-        return [_batch(job, group, BatchId(batch), done) for batch in range(first, last + 1)]
+        times = self._reports.done(job.spec.job, first, last, since)
+        return [_batch(job, group, BatchId(batch), times) for batch in range(first, last + 1)]
 
 
 def report_ms(job: CoordinatorJob) -> float:
-    """How long a finished task may go unreported: below that, times of stages say nothing."""
+    """How long a finished task may go unreported: what was only heard of is blurred by as much."""
     return REPORT_INTERVAL_S * 1000.0 if job.spec.scheduling is Scheduling.GROUP else 0.0
 
 
@@ -171,7 +172,7 @@ def _late(job: CoordinatorJob, stage: StageId, batch: BatchId) -> dict[WorkerId,
     return found
 
 
-def _batch(job: CoordinatorJob, group: GroupRecord, batch: BatchId, done: DoneTimes) -> Values:
+def _batch(job: CoordinatorJob, group: GroupRecord, batch: BatchId, times: Times) -> Values:
     due_ms = status.due_ms(job, group, batch)
     latency = job.progress.latencies.get(batch)
     return {
@@ -179,18 +180,28 @@ def _batch(job: CoordinatorJob, group: GroupRecord, batch: BatchId, done: DoneTi
         "due_ms": round(due_ms, 1),
         "done": batch <= job.progress.frontier,
         "latency_ms": None if latency is None else round(latency, 3),
-        "stages": [_stage(stage.stage, batch, due_ms, done) for stage in job.spec.stages],
+        "stages": [_stage(stage.stage, batch, due_ms, times) for stage in job.spec.stages],
     }
 
 
-def _stage(stage: StageId, batch: BatchId, due_ms: float, done: DoneTimes) -> list[Values]:
-    """One entry per worker: its partitions, and how long after the batch was due it had done them all."""
+def _stage(stage: StageId, batch: BatchId, due_ms: float, times: Times) -> list[Values]:
+    """One entry per worker: its partitions, and when it had done them all.
+
+    `after_ms`: when that was heard, from when the batch was due; `took_ms`: when it was, from when the
+    batch was sealed, None if that was not measured.
+    """
     found: dict[WorkerId, tuple[float, list[PartitionId]]] = {}
-    for partition, (at, worker) in sorted(done.get((batch, stage), {}).items()):
+    took = times.took.get((batch, stage), {})
+    for partition, (at, worker) in sorted(times.heard.get((batch, stage), {}).items()):
         latest, partitions = found.get(worker, (at, []))
         found[worker] = (max(latest, at), [*partitions, partition])
     return [
-        {"worker": worker, "partitions": partitions, "after_ms": round(at * 1000.0 - due_ms, 1)}
+        {
+            "worker": worker,
+            "partitions": partitions,
+            "after_ms": round(at * 1000.0 - due_ms, 1),
+            "took_ms": round(took[worker], 2) if worker in took else None,
+        }
         for worker, (at, partitions) in found.items()
     ]
 

@@ -123,7 +123,7 @@ function notices({ jobs, workers, warnings }) {
     el("p", { class: "soft" }, "It appears here as soon as it is submitted."),
   );
   const idle = el("p", { class: "notice" }, "▲ No worker has joined, so no job can run. Start workers here: ", el("code", {}, "drizzle scale --workers 2"));
-  const warned = warnings.map((text) => el("p", { class: "notice" }, `▲ ${text[0].toUpperCase()}${text.slice(1)}`));
+  const warned = warnings.map((text) => el("p", { class: "notice" }, `▲ ${text}`));
   byId("notices").replaceChildren(...(workers.length ? [] : [idle]), ...warned, ...(jobs.length ? [] : [none]));
 }
 

@@ -80,8 +80,9 @@ export class Members {
   }
 }
 
-function state({ suspected, draining, lease_left_ms: left }) {
+function state({ suspected, draining, slow, lease_left_ms: left }) {
   if (suspected) return el("span", { class: "mark warn" }, `▲ suspected, lease ends in ${span(left)}`);
+  if (slow) return el("span", { class: "mark warn" }, "◐ straggles");
   return draining ? el("span", { class: "mark warn" }, "◐ leaving") : el("span", { class: "mark good" }, "● alive");
 }
 

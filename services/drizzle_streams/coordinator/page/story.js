@@ -6,9 +6,9 @@ import { clock } from "./format.js";
 const KEPT_MAX = 600;
 const SHOWN_MAX = 200;
 const ABOUT = [
-  ["trouble", /Lost|Suspected|Failed|Overdue|Refused|NotRead|NoGroupSizeFits|GivenUp|Crashed/, "▲"],
+  ["trouble", /Lost|Suspected|Failed|Overdue|Refused|NotRead|NoGroupSizeFits|GivenUp|Crashed|Damaged/, "▲"],
   ["recovery", /Recover|Restored|Speculat|Replay|Regained/, "↻"],
-  ["members", /Joined|Left|Leaving|Dismissed|Drain|Scal|Rebalanc|Moved|Cut|Exited/, "●"],
+  ["members", /Joined|Left|Leaving|Dismissed|Drain|Relieved|Reinstated|Scal|Rebalanc|Moved|Cut|Exited/, "●"],
   ["jobs", /^Job|Stop|Submitted|Placed|Group|Tun/, "■"],
 ];
 const NAMES = { trouble: "Trouble", recovery: "Recovery", members: "Change", jobs: "Job", other: "Note" };

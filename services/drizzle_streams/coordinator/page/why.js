@@ -1,9 +1,6 @@
 // Why is it slow, and what is awaited: the last batches, stage by stage, and who was last.
-//
-// Workers measure the latency of a batch, but report tasks only now and then (`report_ms`). So a bar
-// is as long as what was measured, and is told apart by stage only where that is far longer than
-// what reports blur; a quick batch is one piece.
 
+import { ends, heardSoFar, HUES, lasted, OUTPUT, pieces } from "./batches.js";
 import { byId, el, say } from "./dom.js";
 import { count, list, patience, percent, plural, span } from "./format.js";
 import { ranges } from "./members.js";
@@ -13,7 +10,6 @@ const OPEN_ROWS = 4;
 const KEPT_MAX = 1500;
 const KEPT_MS = 60_000;
 const BLAME_BATCHES = 200;
-const HUES = 4;
 
 export class Why {
   constructor(owners) {
@@ -64,7 +60,7 @@ export class Why {
     if (byId("why-key").dataset.seen === seen) return;
     byId("why-key").dataset.seen = seen;
     const stages = job.stages.map((s) => el("span", { class: `swatch hue-${s.stage % HUES}` }, `stage ${s.stage}`));
-    const others = [["hue-whole", "a quick batch"], ["unsealed", "not sealed in time"], ["waiting", "awaited now"], ["overdue", "awaited too long"]];
+    const others = [["hue-output", "output"], ["hue-whole", "not told apart"], ["unsealed", "not sealed in time"], ["waiting", "awaited now"], ["overdue", "awaited too long"]];
     byId("why-key").replaceChildren(...stages, ...others.map(([kind, words]) => el("span", { class: `swatch ${kind}` }, words)));
   }
 
@@ -104,7 +100,7 @@ export class Why {
   }
 
   lastOf(batch) {
-    const end = toldApart(batch, this.job) ? ends(batch, this.job) : null;
+    const end = ends(batch, this.job);
     return end ? `last: stage ${end.stage} on ${this.owners.of(end.worker).letter}` : "";
   }
 
@@ -115,96 +111,31 @@ export class Why {
     return open.length ? `awaits ${list(open.map((s) => `stage ${s.stage}`))}` : "";
   }
 
-  // Which stage and which worker slow batches waited for.
+  // Which stage and which worker the last batches waited for.
   blame(job) {
-    const seen = [...this.batches.values()].filter((b) => b.done).slice(-BLAME_BATCHES);
-    if (!seen.length) return "";
-    const last = seen.filter((batch) => toldApart(batch, job));
-    const said = `Of the last ${plural(seen.length, "batch", "batches")}`;
-    const slow = job.report_ms ? ` longer than ${span(blur(job))}` : "";
-    if (!last.length) return `${said} none took${slow}.`;
+    const done = [...this.batches.values()].filter((b) => b.done).slice(-BLAME_BATCHES);
+    const last = done.filter((batch) => ends(batch, job));
+    if (!last.length) return "";
     const by = new Map();
-    const shares = job.stages.map(() => 0);
+    const shares = new Map();
     let total = 0;
     for (const batch of last) {
-      const end = ends(batch, job);
-      if (!end) continue;
-      by.set(end.worker, (by.get(end.worker) ?? 0) + 1);
-      for (const { stage, from, to } of pieces(batch, job)) {
-        if (stage === undefined) continue;
-        shares[stage] += to - from;
+      const { worker } = ends(batch, job);
+      by.set(worker, (by.get(worker) ?? 0) + 1);
+      for (const { stage, from, to } of pieces(batch, job).filter((piece) => piece.stage !== undefined)) {
+        shares.set(stage, (shares.get(stage) ?? 0) + to - from);
         total += to - from;
       }
     }
-    if (!total) return "";
     const [worker, times] = [...by].sort((a, b) => b[1] - a[1])[0];
-    const stages = shares.map((share, stage) => `stage ${stage} ${stage ? "" : "took "}${percent(share / total)}${stage ? "" : " of the time"}`);
-    const counted = [...by.values()].reduce((a, b) => a + b, 0);
-    return `${said}, ${slow ? `${count(counted)} took${slow}` : "all are told apart"}: ${list(stages)}; ${worker} was last in ${percent(times / counted)} of them.`;
+    const named = [...shares].map(([stage, share]) => `${stage === OUTPUT ? "output" : `stage ${stage}`} ${percent(share / total)}`);
+    return `Of the time of the last ${plural(last.length, "batch", "batches")}: ${list(named)}. Most often last: ${worker}, in ${percent(times / last.length)}.`;
   }
 }
 
-// A stage lasts from when the stages before it were heard done (or the batch was due) to when it was.
-function stagesOf(batch, job) {
-  const ended = [];
-  return job.stages.flatMap(({ stage, inputs, partitions }) => {
-    const workers = batch.stages[stage] ?? [];
-    const heard = workers.flatMap((w) => w.partitions).length;
-    const from = Math.max(0, ...inputs.map((i) => ended[i] ?? 0));
-    if (!workers.length) return [];
-    const to = Math.max(from, ...workers.map((w) => w.after_ms));
-    ended[stage] = to;
-    return [{ stage, from, to, workers, whole: heard >= partitions }];
-  });
-}
-
-const blur = (job) => 2 * job.report_ms;
-
-// When the coordinator had heard of everything, in ms after the batch was due.
-const heardAt = (batch, job) => ends(batch, job)?.at ?? 0;
-
-const toldApart = (batch, job) => (batch.latency_ms ?? 0) > blur(job) && batch.stages.some((stage) => stage.length);
-
-// What was not latency, but waiting for a source to seal: as far as reports tell.
-function unsealed(batch, job) {
-  const before = heardAt(batch, job) - (batch.latency_ms ?? 0);
-  return before > blur(job) ? before - job.report_ms : 0;
-}
-
-const lasted = (batch, job) => unsealed(batch, job) + (batch.latency_ms ?? heardAt(batch, job));
-
-// A batch that is done: from when it was due to its output.
-function pieces(batch, job) {
-  const start = unsealed(batch, job);
-  const before = start ? [{ from: 0, to: start, kind: "unsealed", words: `sealed ${span(start)} late` }] : [];
-  const end = start + (batch.latency_ms ?? heardAt(batch, job));
-  if (!toldApart(batch, job)) return [...before, { from: start, to: end, kind: "hue-whole", words: span(end - start) }];
-  const heard = stagesOf(batch, job);
-  const last = Math.max(...heard.map((h) => h.to));
-  const within = (at) => Math.min(end, Math.max(start, at));
-  const stages = heard.map(({ stage, from, to, workers }) => {
-    const until = to === last ? end : within(to);
-    return { stage, from: Math.min(until, from ? within(from) : start), to: until, kind: `hue-${stage % HUES}`, words: whose(stage, workers) };
-  });
-  return [...before, ...stages];
-}
-
-// A batch that is not done: what has been reported of it.
-function heardSoFar(batch, job) {
-  return stagesOf(batch, job).map(({ stage, from, to, workers }) => ({ from, to, kind: `hue-${stage % HUES}`, words: whose(stage, workers) }));
-}
-
-const whose = (stage, workers) => `stage ${stage}: ${workers.map((w) => `${w.worker} ${span(Math.max(0, w.after_ms))}`).join(", ")}`;
-
 function how(job) {
-  const ends = "Bars begin when a batch was due; the figure is from its sealing to its output, as workers measured it.";
-  if (!job.report_ms) return ends;
-  return `${ends} Workers report every ${span(job.report_ms)}, so stages are told apart only in batches that took longer than ${span(blur(job))}.`;
-}
-
-function ends(batch, job) {
-  const all = stagesOf(batch, job).flatMap(({ stage, workers }) => workers.map((w) => ({ stage, worker: w.worker, at: w.after_ms })));
-  return all.sort((a, b) => b.at - a.at || b.stage - a.stage)[0];
+  const bars = "Bars begin when a batch was due; the figure is from its sealing to its output, as workers measured it.";
+  return job.tasks_timed ? bars : `${bars} Workers of this job report every ${span(job.report_ms)} and measure no stages, so only slow batches show them.`;
 }
 
 function awaits(job, cluster) {
