@@ -140,7 +140,6 @@ def test_a_snapshot_that_came_too_late_may_still_be_built_upon() -> None:
 
 def test_a_job_without_state_commits_on_the_same_rhythm() -> None:
     state = Checkpoints(spec(stateful=False))
-    assert state.every(50.0) == 10
     assert state.complete(BatchId(8), 10) is None
     found = state.complete(BatchId(27), 10)
     assert found is not None

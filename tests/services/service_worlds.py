@@ -248,7 +248,7 @@ class InstantWorker:
                 self.post(ev.OutputWritten(action.job, action.stage, action.cohort, action.last))
             case act.TakeSnapshot():
                 ref = SnapshotRef(action.stage, tuple(sorted(self.cohorts[action.cohort])), action.batch, ())
-                self.post(ev.SnapshotTaken(action.job, action.stage, action.cohort, ref))
+                self.post(ev.SnapshotTaken(action.job, action.stage, action.cohort, ref, 0.01))
             case act.FetchBlocks(first=first, last=last):
                 batches = tuple((BatchId(batch), 0.0) for batch in range(first, last + 1))
                 self.post(ev.BlocksFetched(action, batches))

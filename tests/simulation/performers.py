@@ -237,9 +237,10 @@ class SimWorker:
             if tuple(state) == tuple(cohort.state):
                 cohort.chains = (*cohort.chains, parts)[-2:]
             ref = SnapshotRef(action.stage, tuple(sorted(state)), action.batch, parts)  # type: ignore[arg-type]
-            return ev.SnapshotTaken(action.job, action.stage, action.cohort, ref)
+            return ev.SnapshotTaken(action.job, action.stage, action.cohort, ref, seconds)
 
-        self._later(self.world.uniform(0.001, 0.1), take)
+        seconds = self.world.uniform(0.001, 0.1)
+        self._later(seconds, take)
 
     def _FetchBlocks(self, action: act.FetchBlocks) -> None:  # noqa: N802
         def fetch() -> ev.Event | None:

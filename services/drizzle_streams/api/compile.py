@@ -62,6 +62,7 @@ def compiled(plan: Plan, sink: object, settings: Settings) -> CompiledJob:
         group_size=settings.group_size,
         tuning=settings.tuning,
         checkpoint_interval_ms=settings.checkpoint_interval_ms,
+        checkpoint_auto=settings.checkpoint_auto,
         key_groups=KEY_GROUPS,
         start_from=settings.start_from,
         speculation=settings.speculation,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 from drizzle_streams.api import client, scripts
 from drizzle_streams.api.compile import CompiledJob, compiled
@@ -34,7 +35,7 @@ class Output:
         batch_interval: Duration = "50ms",
         scheduling: SchedulingMode = "group",
         group_size: GroupSize = 20,
-        checkpoint_interval: Duration | None = None,
+        checkpoint_interval: Duration | Literal["auto"] | None = None,
         partitions: int = PARTITIONS,
         start_from: StartFrom = "earliest",
         speculation: bool = True,
@@ -47,7 +48,8 @@ class Output:
         `group_size`: a number of batches; "auto" lets Drizzle choose it from what it measures; `tuned(...)`
         does so with an objective and promises of your own.
         `checkpoint_interval`: how often state is kept durably, one second unless batches are longer; so much
-        is computed again after a failure.
+        is computed again after a failure. "auto" chooses it from what checkpoints cost and how often
+        workers are lost.
         `partitions`: of every shuffle.
         `speculation`: what straggles is computed a second time elsewhere, and workers that are slow again and
         again lose their partitions for a while; results are the same with and without.

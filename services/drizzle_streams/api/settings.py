@@ -37,6 +37,7 @@ class Settings:
     group_size: int
     tuning: Tuning
     checkpoint_interval_ms: float
+    checkpoint_auto: bool
     partitions: int
     start_from: StartFrom
     speculation: bool
@@ -48,7 +49,7 @@ def settings(
     batch_interval: Duration,
     scheduling: str,
     group_size: object,
-    checkpoint_interval: Duration | None,
+    checkpoint_interval: Duration | Literal["auto"] | None,
     partitions: int,
     start_from: str,
     speculation: bool,
@@ -73,8 +74,9 @@ def settings(
         group_size=size,
         tuning=tuning,
         checkpoint_interval_ms=max(CHECKPOINT_INTERVAL_MS, interval_ms)
-        if checkpoint_interval is None
+        if checkpoint_interval is None or checkpoint_interval == "auto"
         else parse_ms(checkpoint_interval, f"{thing}: checkpoint_interval", at_least_ms=interval_ms),
+        checkpoint_auto=checkpoint_interval == "auto",
         partitions=checked_count(partitions, f"{thing}: partitions", PARTITIONS_MAX),
         start_from="latest" if start_from == "latest" else "earliest",
         speculation=_flag(speculation, f"{thing}: speculation"),

@@ -175,7 +175,12 @@ def _checkpoint(checkpoint: dict[str, Any]) -> str:
     if checkpoint["batch"] < 0:
         return "none yet"
     age = "" if checkpoint["age_ms"] is None else f", {checkpoint['age_ms'] / 1000:.1f} s old"
-    return f"batch {checkpoint['batch']:,}, {checkpoint['bytes']:,} bytes{age}"
+    rhythm = ""
+    if "interval_ms" in checkpoint:
+        rhythm = f"; every {checkpoint['interval_ms'] / 1000:g} s ({checkpoint['because']})"
+    if checkpoint.get("cost_ms") is not None:
+        rhythm += f", one takes {checkpoint['cost_ms']:g} ms"
+    return f"batch {checkpoint['batch']:,}, {checkpoint['bytes']:,} bytes{age}{rhythm}"
 
 
 def _recoveries(ended: list[dict[str, Any]]) -> str:

@@ -215,7 +215,18 @@ def _checkpoint(job: CoordinatorJob, now: float) -> Values:
         "age_ms": round((now - job.committed_at) * 1000.0, 3) if job.committed_at else None,
         "parts": len(parts),
         "bytes": sum(parts.values()),
+        "fallback_batch": job.checkpoints.previous.batch,
+        "interval_ms": job.snapshot_every * job.spec.batch_interval_ms,
+        "because": job.rhythm.because.value,
+        "cost_ms": _ms(job.rhythm.cost_s),
+        "optimum_ms": _ms(job.rhythm.optimum_s),
+        "damaged": job.checkpoints.damaged,
     }
+
+
+def _ms(seconds: float | None) -> float | None:
+    """Milliseconds for people; None for what is not known, or endless."""
+    return None if seconds is None or not math.isfinite(seconds) else round(seconds * 1000.0, 3)
 
 
 def _stages(job: CoordinatorJob) -> list[tuple[Any, Sequence[int]]]:

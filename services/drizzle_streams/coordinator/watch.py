@@ -31,6 +31,7 @@ class _Seen:
     recovered_at: float = 0.0
     group: int = -1
     cut: int = 0
+    damaged: int = 0
 
 
 class Watch:
@@ -117,6 +118,10 @@ class Watch:
         seen.messages, seen.bytes, seen.cut = cost.messages, cost.bytes, job.groups_cut
         metrics.checkpoint_age_seconds.of(name).set(max(0.0, now - (job.committed_at or seen.since)))
         metrics.checkpoint_interval_seconds.of(name).set(job.snapshot_every * interval_s)
+        metrics.checkpoint_cost_seconds.of(name).set(job.rhythm.cost_s or 0.0)
+        metrics.checkpoint_optimum_seconds.of(name).set(job.rhythm.optimum_s or 0.0)
+        metrics.checkpoints_damaged.of(name).inc(job.checkpoints.damaged - seen.damaged)
+        seen.damaged = job.checkpoints.damaged
         metrics.recovering.of(name).set(job.recovery is not None)
         for counted in (metrics.speculations, metrics.batches_replayed, metrics.recovery_seconds):
             counted.of(name)  # from 0 on, or the first count would be no increase to who watches

@@ -40,10 +40,6 @@ class Checkpoints:
     )
     _known: set[str] = field(default_factory=set[str])
 
-    def every(self, interval_ms: float) -> int:
-        """Batches from one checkpoint to the next."""
-        return max(1, round(self.spec.checkpoint_interval_ms / interval_ms))
-
     @property
     def floor(self) -> BatchId:
         """The batch behind which nothing is needed any more, not even to fall back."""

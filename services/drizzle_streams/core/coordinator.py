@@ -162,8 +162,9 @@ class Coordinator:
             case msg.DoneReport():
                 job.reported(message)
                 job.compare(self.stragglers, message, now)
-            case msg.SnapshotStored(snapshot=snapshot):
+            case msg.SnapshotStored(snapshot=snapshot, seconds=seconds):
                 job.checkpoints.stored(snapshot)
+                job.rhythm.stored(snapshot, seconds)
             case msg.SnapshotDamaged():
                 job.snapshot_damaged(message, now, out)
                 return

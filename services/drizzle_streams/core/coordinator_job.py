@@ -26,6 +26,7 @@ from drizzle_streams.core.planner import PLAN_AHEAD_MS, next_group
 from drizzle_streams.core.progress import Progress
 from drizzle_streams.core.recovery import Facts, Plan, plan_recovery
 from drizzle_streams.core.relief import SETTLED_AFTER_S, Shares, change, shares
+from drizzle_streams.core.rhythm import Rhythm
 from drizzle_streams.core.story import Story
 from drizzle_streams.core.stragglers import Stragglers
 from drizzle_streams.model.ids import (
@@ -92,6 +93,7 @@ class CoordinatorJob:
         self.group: GroupRecord | None = None
         self.progress = Progress(spec)
         self.checkpoints = Checkpoints(spec)
+        self.rhythm = Rhythm(spec)
         self.lineage = Lineage()
         self.sizing = GroupSizing(spec, story, PLAN_AHEAD_MS / 1000.0)
         self.committed_at = 0.0
@@ -171,6 +173,7 @@ class CoordinatorJob:
             del self.holders[key]
         if lost:
             self.sizing.lost(worker, now)
+            self.rhythm.failed()
             self.want_plan(f"{worker} lost", now)
 
     def lay_out(self, sources: list[tuple[SourceId, int]]) -> bool:
@@ -310,7 +313,7 @@ class CoordinatorJob:
     @property
     def snapshot_every(self) -> int:
         """Batches from one snapshot to the next."""
-        return self.checkpoints.every(self.spec.batch_interval_ms)
+        return self.rhythm.every
 
     def _everything(self) -> GroupRecord:
         """All launched and uncommitted batches as one range, on the newest group's schedule."""
@@ -363,6 +366,7 @@ class CoordinatorJob:
             if group is None:
                 return
             progress = self.progress
+            self.rhythm.decide(now, len(self.planned_workers), self.sizing.utilisation)
             sized = self.sizing.sized(
                 group,
                 now,
@@ -523,6 +527,7 @@ class CoordinatorJob:
         if checkpoint is None:
             return
         obsolete = self.checkpoints.commit(checkpoint)
+        self.rhythm.committed(checkpoint.batch)
         self.committed_at = now
         job = self.spec.job
         self._put_checkpoint(out)

@@ -141,12 +141,13 @@ class OutputFailed:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotTaken:
-    """A snapshot is durable."""
+    """A snapshot is durable; encoding and storing it took `seconds`."""
 
     job: JobId
     stage: StageId
     cohort: CohortId
     snapshot: SnapshotRef
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,11 @@ class GroupSizing:
         self._busy[worker] = busy
         self.tuner.utilised(now, max(self._busy.values()))
 
+    @property
+    def utilisation(self) -> float | None:
+        """Of the busiest worker of this job, by the last heartbeats; None before the first."""
+        return max(self._busy.values(), default=None)
+
     def launch_measured(self, group: GroupId, plan_s: float, carry_out_s: float) -> None:
         """What the coordinator's turn took that launched a group; only the first launch counts."""
         launched = self._launched.get(group)

@@ -224,8 +224,9 @@ class Worker:
                 job.snapshot_damaged(event, out)
             case ev.OutputWritten(cohort=cohort, last=last):
                 job.output_written(cohort, last, now, out)
-            case ev.SnapshotTaken(snapshot=snapshot):
-                stored = msg.SnapshotStored(event.job, job.generation, self.settings.worker, snapshot)
+            case ev.SnapshotTaken(snapshot=snapshot, seconds=seconds):
+                me = self.settings.worker
+                stored = msg.SnapshotStored(event.job, job.generation, me, snapshot, seconds)
                 out.send(COORDINATOR, stored)
             case _:
                 return  # a snapshot that failed: the next one is tried in its turn

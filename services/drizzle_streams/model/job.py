@@ -43,6 +43,7 @@ class JobSpec:
 
     `group_size` is what every group has, or what the first one has where `tuning` chooses.
     `speculation`: copies of straggling tasks may run elsewhere, and slow workers lose partitions for a while.
+    `checkpoint_interval_ms` holds, or is what is begun with where `checkpoint_auto` has it chosen.
     `partitions` of a stage that reads a stream is 0 until the coordinator has laid
     the stream out over its sources (`with_stream_partitions`).
     """
@@ -58,6 +59,7 @@ class JobSpec:
     born: Generation = Generation(0)
     tuning: Tuning = AS_STATED
     speculation: bool = True
+    checkpoint_auto: bool = False
 
     @property
     def run(self) -> str:

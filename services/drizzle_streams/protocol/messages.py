@@ -182,12 +182,13 @@ class SealedReport:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotStored:
-    """A snapshot is durable in the snapshot store."""
+    """A snapshot is durable in the snapshot store; encoding and storing it took `seconds`."""
 
     job: JobId
     generation: Generation
     worker: WorkerId
     snapshot: SnapshotRef
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

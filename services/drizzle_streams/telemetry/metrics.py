@@ -117,6 +117,19 @@ class CoordinatorMetrics:
             "job",
             buckets=LATENCY_BUCKETS_S,
         )
+        self.checkpoint_cost_seconds = sheet.gauge(
+            "drizzle_checkpoint_cost_seconds",
+            "What the slowest snapshot of a checkpoint takes, smoothed; the interval follows from it",
+            "job",
+        )
+        self.checkpoint_optimum_seconds = sheet.gauge(
+            "drizzle_checkpoint_optimum_seconds",
+            "Young and Daly's interval from cost and losses measured, before its bounds",
+            "job",
+        )
+        self.checkpoints_damaged = sheet.counter(
+            "drizzle_checkpoints_damaged_total", "Checkpoints given up for the one before it", "job"
+        )
         self.checkpoints = sheet.counter("drizzle_checkpoints_total", "Checkpoints committed", "job")
         self.tuner = TunerMetrics(sheet)
 
@@ -161,6 +174,12 @@ class WorkerMetrics:
         self.state_keys = sheet.gauge("drizzle_state_keys", "Keys in the state held here", "job", "stage")
         self.snapshot_seconds = sheet.histogram(
             "drizzle_snapshot_seconds", "Time to write one snapshot", "job", buckets=LATENCY_BUCKETS_S
+        )
+        self.restore_seconds = sheet.histogram(
+            "drizzle_restore_seconds",
+            "Time to restore state of moved partitions from the snapshot store",
+            "job",
+            buckets=RECOVERY_BUCKETS_S,
         )
         self.snapshot_bytes = sheet.counter(
             "drizzle_snapshot_bytes_total", "Bytes of snapshots written", "job"

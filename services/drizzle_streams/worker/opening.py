@@ -80,8 +80,11 @@ async def _state(job: JobRun, stage: LoadedStage, action: act.OpenCohort) -> Sta
     """From former owners where they have it, the rest from the snapshot store."""
     states, left = await taken_over(job, stage, action)
     if left:
-        rest = replace(action, partitions=left)
+        rest, started = replace(action, partitions=left), job.bench.clock.now()
         states.append(await restored(rest, stage, job.bench.snapshots, job.bench.threads))
+        if rest.snapshots:
+            seconds = max(0.0, job.bench.clock.now() - started)
+            job.bench.metrics.restore_seconds.of(action.job).observe(seconds)
     state = states[0]
     for other in states[1:]:
         state = await job.bench.threads.background(state.merge, other)

@@ -93,10 +93,11 @@ async def _store(
         return
     if job.forgotten:
         return
-    job.bench.metrics.snapshot_seconds.of(action.job).observe(job.bench.clock.now() - started)
+    seconds = max(0.0, job.bench.clock.now() - started)
+    job.bench.metrics.snapshot_seconds.of(action.job).observe(seconds)
     job.bench.metrics.snapshot_bytes.of(action.job).inc(written)
     cohort.chain.add(lambda: _forget_changes(cohort))
-    job.post(ev.SnapshotTaken(action.job, action.stage, action.cohort, ref))
+    job.post(ev.SnapshotTaken(action.job, action.stage, action.cohort, ref, seconds))
 
 
 async def _forget_changes(cohort: Cohort) -> None:
