@@ -90,7 +90,7 @@ def _note(heard: Heard, first: BatchId, last: BatchId, found: Times) -> None:
         for batch in range(max(first, done.first), min(last, done.last) + 1):
             row = found.heard.setdefault((BatchId(batch), done.stage), {})
             row.update(dict.fromkeys(done.partitions, (heard.at, heard.report.worker)))
-    for task in heard.report.lateness:
+    for task in heard.report.tasks:
         if first <= task.batch <= last:
             took = found.took.setdefault((task.batch, task.stage), {})
             took[heard.report.worker] = max(took.get(heard.report.worker, 0.0), task.milliseconds)
