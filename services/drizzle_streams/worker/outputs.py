@@ -1,7 +1,8 @@
 """Rows on their way to the sink: split by token, written in order, then forgotten.
 
 A token is one batch of one partition (`connectors.base`). A sink is opened at its first write and
-closed when its job ends here; what it raises fails the job, not the worker.
+closed when its job ends here; what it raises fails the job, not the worker. Once it has raised,
+nothing but its close is called: further writes get the same error.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import polars as pl
 
 from drizzle_streams.connectors.base import Sink, SinkToken
 from drizzle_streams.engine.columns import KEY_GROUP
+from drizzle_streams.engine.failures import POLARS_ERRORS
 from drizzle_streams.model.ids import BatchId, PartitionId
 from drizzle_streams.model.job import JobSpec, StageSpec, key_group_range
 from drizzle_streams.worker.cutting import positions
@@ -26,7 +28,7 @@ PartitionRows = tuple[PartitionId, pl.DataFrame]
 
 SINK_OPEN_S = 30.0
 SINK_CLOSE_S = 5.0
-"""What a sink may take to open, and to end its writes and close; a write has the sink's own bound."""
+"""What a sink may take to open, to end its writes, and then to close; a write has the sink's own bound."""
 
 
 class StageSink:
@@ -38,12 +40,13 @@ class StageSink:
         self._stage = stage
         self._opening = asyncio.Lock()
         self._open = False
+        self._failure: BaseException | None = None
         self._writing = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
     async def write(self, batches: Sequence[tuple[BatchId, Sequence[PartitionRows]]]) -> None:
-        """Write the rows of batches in their order; raises what the sink raises, or `TimeoutError`."""
+        """Write the rows of batches in their order; raises what the sink raised, or `TimeoutError`."""
         writes = [
             (SinkToken(self._spec.run, self._stage.stage, batch, partition), rows)
             for batch, parts in batches
@@ -56,23 +59,36 @@ class StageSink:
         try:
             if not self._open:
                 await self._open_once()
+            self._raise_again()
             await self._sink.write(writes)
+        except (Exception, *POLARS_ERRORS) as error:
+            self._failure = self._failure or error
+            raise
         finally:
             self._writing -= 1
             if not self._writing:
                 self._idle.set()
 
     async def close(self) -> None:
-        """Let writes under way end and close the sink, both within `SINK_CLOSE_S`."""
+        """Let writes under way end, for `SINK_CLOSE_S` at most, and close the sink within as long."""
         try:
             async with asyncio.timeout(SINK_CLOSE_S):
                 await self._idle.wait()
+        except TimeoutError:
+            log.warning("sink is closed while it writes", extra={"job": self._spec.job})
+        try:
+            async with asyncio.timeout(SINK_CLOSE_S):
                 await self._sink.close()
-        except Exception:  # a sink may be the user's own and raise anything
+        except (Exception, *POLARS_ERRORS):  # a sink may be the user's own and raise anything
             log.exception("sink did not close", extra={"job": self._spec.job})
+
+    def _raise_again(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
     async def _open_once(self) -> None:
         async with self._opening:
+            self._raise_again()
             if not self._open:
                 async with asyncio.timeout(SINK_OPEN_S):
                     await self._sink.open()

@@ -8,6 +8,7 @@ kept, so that what is left behind by an old generation can never stand in for th
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -88,8 +89,7 @@ class WorkerPerformer:
         self.fetching.close()
         await self.bench.tasks.close()
         self.bench.threads.close()
-        for job in self.jobs.values():
-            await job.close()
+        await asyncio.gather(*(job.close() for job in self.jobs.values()))
 
     # --- payloads -------------------------------------------------------------------------
 
