@@ -14,6 +14,7 @@ from drizzle_streams.core import events as ev
 from drizzle_streams.model.ids import COORDINATOR, BatchId, CohortId, Generation, JobId, NodeId, StageId
 from drizzle_streams.model.task import TaskKey
 from drizzle_streams.worker.execution import LATE_REASON
+from drizzle_streams.worker.jobs import JobRun
 from tests.worker.conftest import World
 from tests.worker.worker_worlds import (
     COHORT,
@@ -356,6 +357,14 @@ async def test_a_sink_that_fails_fails_the_job_and_not_the_worker(world: World) 
     hand.performer.perform(act.WriteOutput(JOB, REDUCE, COHORT, BatchId(0), BatchId(0)))
     failed = await hand.events.next(ev.OutputFailed)
     assert "Results in memory" in failed.error.message
+
+
+async def test_a_run_that_is_forgotten_while_it_loads_leaves_no_series(world: World) -> None:
+    hand = await world.hand("a", load=False)
+    job = JobRun(world.job.spec, hand.bench)
+    job.forget()
+    job.loaded((), {})
+    assert hand.registry.get_sample_value("drizzle_late_records_total", {"job": JOB}) is None
 
 
 async def test_a_snapshot_of_an_older_generation_is_refused_and_the_next_one_is_full(world: World) -> None:

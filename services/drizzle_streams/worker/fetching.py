@@ -158,7 +158,7 @@ class Fetching:
             try:
                 return await self._bench.transport.fetch(address, path, params, FETCH_S, bytes_max)
             except BackPressureError:
-                await asyncio.sleep(BUSY_PAUSE_S * 2**attempt)
+                await asyncio.sleep(BUSY_PAUSE_S * 2 ** (attempt - 1))
         return await self._bench.transport.fetch(address, path, params, FETCH_S, bytes_max)
 
 

@@ -48,7 +48,9 @@ class JobRun:
         """Set when the run is forgotten: what waits for something of it need not."""
 
     def loaded(self, stages: tuple[LoadedStage, ...], sinks: dict[StageId, StageSink]) -> None:
-        """The program is ready."""
+        """The program is ready; of a run that was forgotten meanwhile nothing is kept."""
+        if self.forgotten:
+            return
         self.stages, self.sinks = stages, sinks
         # From 0 on, or the first count would be no increase to who watches.
         for counted in (self.bench.metrics.late_records, self.bench.metrics.dead_letters):

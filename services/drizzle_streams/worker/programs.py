@@ -1,6 +1,6 @@
 """Programs: the user's part of a job, fetched from the coordinator and made ready to run.
 
-A program that cannot be had within `PROGRAM_OUTAGE_S` or does not load is a failure of the job,
+A program that cannot be had (`loading.OUTAGE_S_MAX`) or does not load is a failure of the job,
 with the reason for its user, never one of the worker (law 10).
 """
 
