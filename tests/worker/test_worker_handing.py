@@ -109,6 +109,13 @@ async def test_garbage_is_refused_and_counted(world: World, name: str, value: st
     assert a.bench.counters.fetches_refused[Refusal.GARBAGE] == 1
 
 
+async def test_a_question_for_no_partition_is_garbage(world: World) -> None:
+    a, _, _ = await heirs(world)
+    with pytest.raises(ProtocolError, match="partitions"):
+        await Handing(a.bench, a.performer.jobs).fetch(question(world, partitions="0"))
+    assert a.bench.counters.fetches_refused[Refusal.GARBAGE] == 1
+
+
 async def test_what_was_given_up_goes_behind_a_checkpoint_and_is_bounded(world: World) -> None:
     a, _, _ = await heirs(world)
     job = a.performer.jobs[JOB]

@@ -131,15 +131,15 @@ class Serving:
 
 def _question(params: Mapping[str, str]) -> Question:
     numbers = {name: number_of_text(params, name) for name in ("downstream", "stage", "first", "last")}
-    masks = {name: mask_of_text(params, name) for name in ("partitions", "wanted")}
+    partitions, wanted = mask_of_text(params, "partitions"), mask_of_text(params, "wanted")
     first, last = BatchId(numbers["first"]), BatchId(numbers["last"])
-    if not 0 <= last - first < BATCHES_MAX or not all(masks.values()):
-        raise _garbage("first, last", f"1 to {BATCHES_MAX} batches of some partitions", f"{first} to {last}")
+    if not 0 <= last - first < BATCHES_MAX:
+        raise _garbage("first, last", f"1 to {BATCHES_MAX} batches", f"{first} to {last}")
     return Question(
         run=params.get("run", ""),
         job=JobId(params.get("job", "")),
         stage=StageId(numbers["stage"]),
-        key=ShareKey(StageId(numbers["downstream"]), masks["partitions"], masks["wanted"]),
+        key=ShareKey(StageId(numbers["downstream"]), partitions, wanted),
         first=first,
         last=last,
     )
@@ -154,10 +154,10 @@ def number_of_text(params: Mapping[str, str], name: str) -> int:
 
 
 def mask_of_text(params: Mapping[str, str], name: str) -> tuple[PartitionId, ...]:
-    """Partitions from a bit mask in hexadecimal; raises `ProtocolError`."""
+    """Partitions, one at least, from a bit mask in hexadecimal; raises `ProtocolError`."""
     text = params.get(name, "")
-    if not (len(text) <= MASK_DIGITS_MAX and text and set(text) <= HEX_DIGITS):
-        raise _garbage(name, "a bit mask in hexadecimal", text)
+    if not (len(text) <= MASK_DIGITS_MAX and set(text) <= HEX_DIGITS and text.strip("0")):
+        raise _garbage(name, "a bit mask in hexadecimal, not 0", text)
     return partitions_of(int(text, 16))
 
 
