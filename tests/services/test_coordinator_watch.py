@@ -176,3 +176,13 @@ def test_a_job_that_waits_has_no_placement_yet(looked: Looked) -> None:
     job.phase, job.placement, job.group = JobPhase.WAITING, Placement(), None
     looked.watch.refresh()
     assert looked.shows("drizzle_tuner_input", job=NAME, input="tasks") == 0
+
+
+def test_a_job_submitted_again_between_two_looks_is_counted_on(looked: Looked) -> None:
+    """Counts of a run begin at 0: what its predecessor was seen to have says nothing about it."""
+    looked.run_job().groups_cut = 5
+    looked.watch.refresh()
+    again = looked.run_job()
+    again.spec, again.groups_cut = replace(again.spec, born=Generation(7)), 2
+    looked.watch.refresh()
+    assert looked.shows("drizzle_groups_cut_total", job=NAME) == 7

@@ -23,8 +23,9 @@ from drizzle_streams.telemetry.tuning import FIXED
 
 @dataclass(slots=True)
 class _Seen:
-    """What has been carried over of a job's totals; `since` when it was first looked at."""
+    """What has been carried over of a run's totals; `since` when it was first looked at."""
 
+    run: str
     since: float
     messages: int = 0
     bytes: int = 0
@@ -58,7 +59,7 @@ class Watch:
         if job is None or job.phase not in ACTIVE:
             return
         if isinstance(change.record, GroupRecord):
-            seen = self._seen_of(job.spec.job)
+            seen = self._seen_of(job)
             if change.record.group != seen.group:  # else it is the newest group again, cut
                 self._metrics.groups_launched.of(job.spec.job).inc()
             seen.group = change.record.group
@@ -103,7 +104,7 @@ class Watch:
 
     def _refresh_job(self, job: CoordinatorJob) -> None:
         name, metrics, now = job.spec.job, self._metrics, self._now()
-        seen = self._seen_of(name)
+        seen = self._seen_of(job)
         lag, cost = status.lag(job, now), self._stopwatch.cost(name)
         interval_s = job.spec.batch_interval_ms / 1000.0
         metrics.frontier_batch.of(name).set(job.progress.frontier)
@@ -161,14 +162,18 @@ class Watch:
             band_empty=decision.alarm is not None,
         )
 
-    def _seen_of(self, name: JobId) -> _Seen:
-        if name not in self._seen:
-            self._seen[name] = _Seen(self._now())
-        return self._seen[name]
+    def _seen_of(self, job: CoordinatorJob) -> _Seen:
+        """What was seen of this very run: an older one of the name may have ended since the last look."""
+        name, run = job.spec.job, job.spec.run
+        seen = self._seen.get(name)
+        if seen is None or seen.run != run:
+            before = seen or _Seen(run, self._now())  # the stopwatch counts on by the name
+            seen = self._seen[name] = _Seen(run, self._now(), before.messages, before.bytes)
+        return seen
 
     def _checkpointed(self, job: CoordinatorJob, record: CheckpointRecord) -> None:
         name, metrics, checkpoint = job.spec.job, self._metrics, record.checkpoint
-        self._seen_of(name)
+        self._seen_of(job)
         metrics.checkpoints.of(name).inc()
         parts = {part.key: part.bytes for ref in checkpoint.snapshots for part in ref.parts}
         metrics.checkpoint_bytes.of(name).set(sum(parts.values()))
