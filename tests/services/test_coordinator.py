@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 import aiohttp
 import pytest
 
+from drizzle_streams.coordinator import routes
 from drizzle_streams.errors import ConfigError, FencedError, StoreError
 from drizzle_streams.local.ports import free_port
 from drizzle_streams.model.ids import Generation
@@ -96,6 +97,14 @@ async def test_a_name_is_taken_while_its_job_is_active_and_free_afterwards(coord
     again = job_file(program=b"another")
     assert (await submit(at, again)).status == 201
     assert unsealed(await ask("GET", f"{at}/jobs/sums/program")) == again
+
+
+async def test_jobs_that_come_at_once_count_against_the_bound(coordinator, monkeypatch):
+    monkeypatch.setattr(routes, "JOBS_ACTIVE_MAX", 2)
+    at = coordinator.address
+    files = [job_file(two_stages(name=f"job-{number}")) for number in range(5)]
+    answers = await asyncio.gather(*(submit(at, file) for file in files))
+    assert sorted(answer.status for answer in answers) == [201, 201, 429, 429, 429]
 
 
 async def test_a_second_run_of_a_name_is_another_run(coordinator):

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from drizzle_streams.coordinator import chores as chore
+from drizzle_streams.coordinator import programs as job_files
 from drizzle_streams.coordinator import status
 from drizzle_streams.coordinator.chores import Chores
 from drizzle_streams.coordinator.memory import Memory
@@ -158,6 +159,31 @@ async def test_job_files_are_bounded_together(ledger):
         async with programs.submission(JOB, b"x"):
             pass
     assert (len(programs), programs.bytes) == (4, PROGRAMS_BYTES_MAX)
+
+
+async def test_job_files_on_their_way_in_count_against_the_bound(ledger, monkeypatch):
+    """Two at once: the first is not in the table yet, for the ledger is slow."""
+    active: set[JobId] = set()
+    programs = await programs_of(ledger, active)
+    write, outcomes = ledger.write, list[str]()
+
+    async def slow(*arguments) -> None:
+        await asyncio.sleep(0)
+        await write(*arguments)
+
+    async def post(name: str) -> None:
+        try:
+            async with programs.submission(JobId(name), bytes(600)):
+                active.add(JobId(name))
+                outcomes.append("taken")
+        except BackPressureError:
+            outcomes.append("refused")
+
+    monkeypatch.setattr(ledger, "write", slow)
+    monkeypatch.setattr(job_files, "PROGRAMS_BYTES_MAX", 1_000)
+    await asyncio.gather(post("a"), post("b"))
+    assert sorted(outcomes) == ["refused", "taken"]
+    assert len(programs) == 1
 
 
 # --- chores ------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 
 from drizzle_streams.coordinator.memory import Memory
@@ -38,7 +38,8 @@ class Programs:
         self._ring = ring
         self._files = dict(kept)
         self._active = active
-        self._reserved: set[JobId] = set()
+        self._reserved: dict[JobId, int] = {}
+        """Submissions under way, and the bytes of their files."""
 
     def __len__(self) -> int:
         return len(self._files)
@@ -47,6 +48,11 @@ class Programs:
     def bytes(self) -> int:
         """Bytes of all job files."""
         return sum(map(len, self._files.values()))
+
+    @property
+    def incoming(self) -> Collection[JobId]:
+        """The names of submissions under way."""
+        return self._reserved.keys()
 
     def get(self, job: JobId) -> bytes | None:
         """The job file as it was posted, under its seal."""
@@ -59,12 +65,12 @@ class Programs:
         Raises `RefusedError` (409) when the name is taken, `BackPressureError` at the bound, and
         `StoreError`.
         """
-        self._reserve(job)
+        self._reserve(job, len(data))
         try:
             await self._keep(job, data)
             yield
         finally:
-            self._reserved.discard(job)
+            del self._reserved[job]
             await self.forget(job)
 
     async def forget(self, job: JobId) -> None:
@@ -95,7 +101,7 @@ class Programs:
     def _sealed_anew(self, job: JobId, sealed: bytes) -> bytes:
         return self._ring.seal(job, self._ring.unseal(job, sealed))
 
-    def _reserve(self, job: JobId) -> None:
+    def _reserve(self, job: JobId, size: int) -> None:
         if job in self._reserved or self._active(job):
             raise RefusedError(
                 409,
@@ -104,19 +110,21 @@ class Programs:
                 found="one that is taken",
                 remedy="Stop that job first, or choose another name.",
             )
-        self._reserved.add(job)
-
-    async def _keep(self, job: JobId, data: bytes) -> None:
-        others = self.bytes - len(self._files.get(job, b""))
-        if others + len(data) > PROGRAMS_BYTES_MAX:
+        coming = {job, *self._reserved}
+        others = sum(len(file) for name, file in self._files.items() if name not in coming)
+        others += sum(self._reserved.values())
+        if others + size > PROGRAMS_BYTES_MAX:
             raise BackPressureError(
                 explain(
                     "job files of active jobs",
                     wanted=f"at most {PROGRAMS_BYTES_MAX} bytes",
-                    found=f"{others} and {len(data)} more",
+                    found=f"{others} and {size} more",
                     remedy="Stop a job, or join with smaller tables.",
                 )
             )
+        self._reserved[job] = size
+
+    async def _keep(self, job: JobId, data: bytes) -> None:
         sealed = await asyncio.to_thread(self._ring.seal, job, data)
         await self._memory.keep_program(job, sealed)
         self._files[job] = sealed

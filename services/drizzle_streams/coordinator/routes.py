@@ -140,8 +140,8 @@ class Doors:
                 durable.set_result(None)
 
     def _check_room(self) -> None:
-        active = sum(job.phase in ACTIVE for job in self._role.jobs.values()) + len(self._submitted)
-        if active >= JOBS_ACTIVE_MAX:
+        active = {name for name, job in self._role.jobs.items() if job.phase in ACTIVE}
+        if len(active.union(self._programs.incoming)) >= JOBS_ACTIVE_MAX:
             raise BackPressureError(
                 explain(
                     "active jobs",
