@@ -216,7 +216,7 @@ async def test_a_question_on_who_leads_waits_for_news_and_no_longer_than_it_says
     assert news["term"] > known["term"]
     assert (news["leader"], news["leads"]) == (pair.at("two"), True)
     await leads(pair, second)
-    for question in ("?term=x", "?wait_ms=1e3", f"?term={'9' * 40}"):
+    for question in ("?term=x", "?term=--5", "?term=-", "?wait_ms=1e3", f"?term={'9' * 40}"):
         answer = await ask("GET", f"{pair.at('two')}{LEADER_PATH}{question}")
         assert (answer.status, "a whole number" in answer.error) == (400, True)
     assert (await ask("GET", pair.at("two") + LEADER_PATH, token=None)).status == 401

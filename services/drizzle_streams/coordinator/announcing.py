@@ -100,7 +100,7 @@ class Announcer:
 
 def _number(request: web.Request, name: str, default: int) -> int:
     text = request.query.get(name, str(default))
-    if not (text.lstrip("-").isdecimal() and len(text) <= NUMBER_DIGITS_MAX):
+    if not (text.removeprefix("-").isdecimal() and len(text) <= NUMBER_DIGITS_MAX):
         wanted, remedy = "a whole number", "Leave it out, or correct it."
         raise ProtocolError(
             explain(f"{LEADER_PATH}: {name}", wanted=wanted, found=repr(text[:40]), remedy=remedy)
