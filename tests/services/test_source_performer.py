@@ -236,6 +236,30 @@ async def test_a_stage_that_was_never_opened_cannot_be_sealed(disk):
     assert "never opened" in failed.reason
 
 
+async def test_opening_and_releasing_are_never_left_out_however_much_waits_for_the_disk(disk, monkeypatch):
+    """A disk that hangs lets seals gather up to their bound; what no later message repeats finds room."""
+    await disk.post(0, 1)
+    await disk.open_stream()
+    reading = disk.runs.get(JOB, STAGE)
+    gate, append = asyncio.Event(), reading.bounds.append
+
+    async def hangs(some) -> None:
+        await gate.wait()
+        await append(some)
+
+    monkeypatch.setattr(reading.bounds, "append", hangs)
+    seal = act.SealBatch(JOB, STAGE, StreamId(STREAM), BatchId(0), ((MINE[0], None), (MINE[1], None)), 10)
+    while not any(isinstance(event, ev.SealFailed) for event in disk.events):
+        disk.performer.perform(seal)
+        await asyncio.sleep(0)
+    disk.performer.perform(act.ReleaseInput(JOB, Generation(3)))
+    disk.performer.perform(act.OpenStream(JOB, Generation(8), STAGE, StreamId(STREAM), MINE, "earliest"))
+    gate.set()
+    await disk.idle()
+    assert disk.told == ["StreamOpened", "RunReleased", "StreamOpened"]
+    assert await disk.streams.stored_jobs() == [RunKey(JOB, Generation(8), STAGE, StreamId(STREAM)).name]
+
+
 # --- runs, restarts, trimming ------------------------------------------------------------------
 
 

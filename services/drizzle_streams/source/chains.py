@@ -11,6 +11,8 @@ from drizzle_streams.transport.tasks import OwnedTasks
 
 WAITING_MAX = 1_024
 """Pieces of work that wait, per job. Only a disk that hangs for minutes lets as many gather."""
+NEEDED_WAITING_MAX = 2 * WAITING_MAX
+"""The same with work that must not be left out: openings and releases, one per stage and run."""
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 
@@ -25,11 +27,14 @@ class Chains:
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
 
-    def add(self, job: JobId, work: Work) -> bool:
-        """Do it after what waits already for this job; False at the bound, where it is not taken."""
+    def add(self, job: JobId, work: Work, *, needed: bool = False) -> bool:
+        """Do it after what waits already for this job; False at the bound, where it is not taken.
+
+        `needed`: nobody would ask for it again, so it has room where other work has none.
+        """
         waiting = self._waiting.get(job)
         if waiting is not None:
-            if len(waiting) >= WAITING_MAX:
+            if len(waiting) >= (NEEDED_WAITING_MAX if needed else WAITING_MAX):
                 return False
             waiting.append(work)
             return True

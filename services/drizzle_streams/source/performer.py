@@ -13,11 +13,11 @@ from typing import Any
 
 from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
-from drizzle_streams.errors import DrizzleError, ProtocolError, StoreError
+from drizzle_streams.errors import DrizzleError, ProtocolError, StoreError, explain
 from drizzle_streams.model.bounds import Bounds
 from drizzle_streams.model.ids import JobId, NodeId, Offset, PartitionId, StageId
 from drizzle_streams.protocol.messages import Message, Offer
-from drizzle_streams.source.chains import Chains
+from drizzle_streams.source.chains import NEEDED_WAITING_MAX, Chains, Work
 from drizzle_streams.source.files import WriteRefusedError
 from drizzle_streams.source.offers import INLINE_OFFER_BYTES_MAX, OfferPayloads
 from drizzle_streams.source.runs import Reading, RunKey, Runs
@@ -44,6 +44,7 @@ class SourcePerformer:
         self._runs = runs
         self._tell = tell
         self._on_sealed = on_sealed
+        self._on_failure = on_failure
         self._chains = Chains(on_failure)
         self._wanted: dict[tuple[JobId, StageId], act.OpenStream] = {}
         self.offers = OfferPayloads()
@@ -62,7 +63,7 @@ class SourcePerformer:
         """Have it done after whatever waits for that job."""
         match action:
             case act.OpenStream():
-                self._chains.add(action.job, lambda: self._open(action))
+                self._must(action.job, lambda: self._open(action))
             case act.SealBatch():
                 if not self._chains.add(action.job, lambda: self._seal(action)):
                     self._failed_to_seal(action, "too much waits for the disk")
@@ -70,9 +71,23 @@ class SourcePerformer:
                 # At the bound it is left out: the next checkpoint's says all of it and more.
                 self._chains.add(action.job, lambda: self._trim(action))
             case act.ReleaseInput():
-                self._chains.add(action.job, lambda: self._release(action))
+                self._must(action.job, lambda: self._release(action))
             case _:
                 raise TypeError(f"{type(action).__name__} is not a source's to do")
+
+    def _must(self, job: JobId, work: Work) -> None:
+        """Nobody asks for it again: where even this finds no room the disk is beyond hope."""
+        if not self._chains.add(job, work, needed=True):
+            self._on_failure(
+                StoreError(
+                    explain(
+                        f"work of job {job} on the disk",
+                        wanted=f"at most {NEEDED_WAITING_MAX} pieces that wait",
+                        found="one more: the disk has not answered for minutes",
+                        remedy="See to the disk, then start the source again: it recovers what was offered.",
+                    )
+                )
+            )
 
     def attach(self, to: NodeId, message: Message) -> bytes | None:  # noqa: ARG002 - the protocol's
         """An offer's records ride along if they are few: entries in the order of the bounds."""
