@@ -198,12 +198,12 @@ async def test_a_job_is_submitted_over_mutual_tls(
     )
     person = authority.sign("person", "DNS:person")
     async with cluster(authority, tmp_path / "source") as (coordinator, _):
-        submit = ["submit", "job.py", "--cluster", coordinator]
+        submit = ["submit", "job.py", "--detach", "--cluster", coordinator]
         assert await asyncio.to_thread(main, submit) == 2
         for name, path in zip(CLIENT_VARIABLES, (person.ca, person.cert, person.key), strict=True):
             monkeypatch.setenv(name, str(path))
         assert await asyncio.to_thread(main, submit) == 0, capsys.readouterr()
-        assert "job clicks runs" in capsys.readouterr().out
+        assert "job clicks is taken" in capsys.readouterr().out
 
 
 async def test_the_load_generator_finds_and_posts_over_mutual_tls(
