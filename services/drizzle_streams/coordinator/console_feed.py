@@ -7,12 +7,14 @@ Rules:
   and ticks that take long come more rarely, so that looking costs a bounded share of the loop.
 - A reader that does not keep up is dropped, not waited for: its browser comes back by itself.
 - A stream ends after a while, so that a session that has expired stops seeing.
+- Looking never harms what is looked at: a tick that fails is logged and ends the streams, nothing else.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +25,8 @@ from drizzle_streams.coordinator.console_page import SAFE_HEADERS
 from drizzle_streams.coordinator.console_view import Leader, Values, View
 from drizzle_streams.errors import BackPressureError, explain
 from drizzle_streams.model.ids import NO_BATCH, BatchId, JobId
+
+log = logging.getLogger("drizzle.console")
 
 FEED_PATH = "/console/feed"
 SUBSCRIBERS_MAX = 32
@@ -90,7 +94,11 @@ class Feed:
         while True:
             await self._somebody.wait()
             began = self._clock()
-            self.tick()
+            try:
+                self.tick()
+            except Exception:
+                log.exception("the console could not be worked out")
+                self._drop_all()
             await asyncio.sleep(min(TICK_S_MAX, max(TICK_S, (self._clock() - began) / LOOP_SHARE_MAX)))
 
     def tick(self) -> None:
@@ -120,13 +128,13 @@ class Feed:
                     remedy="Close one first.",
                 )
             )
-        subscriber = Subscriber(job)
-        self._subscribers.add(subscriber)
-        self._somebody.set()
-        name = self._view.chosen(job)
+        subscriber, name = Subscriber(job), self._view.chosen(job)
         subscriber.offer(self._cluster(0) + (b"" if name is None else self._job(name, NO_BATCH)))
         if self._ended:
             subscriber.end()
+        else:
+            self._subscribers.add(subscriber)
+            self._somebody.set()
         return subscriber
 
     def leave(self, subscriber: Subscriber) -> None:
@@ -139,6 +147,9 @@ class Feed:
     def end(self) -> None:
         """This life is over: every stream ends, and no new one lasts."""
         self._ended = True
+        self._drop_all()
+
+    def _drop_all(self) -> None:
         for subscriber in tuple(self._subscribers):
             self.leave(subscriber)
 
