@@ -16,11 +16,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from drizzle_benchmarks.plots import plot_outages
+from drizzle_benchmarks.plots import plot_losses, plot_outages
 from drizzle_benchmarks.report import Report
 from drizzle_streams.errors import DrizzleError
 
-BENCHMARKS = ("recovery", "failover")
+BENCHMARKS = ("recovery", "failover", "tuner")
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -61,7 +61,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _write(report: Report, arguments: argparse.Namespace) -> None:
     if arguments.plot:
-        plot_outages(report.series, report.rows[0]["event"], Path(arguments.plot))
+        if report.series:
+            plot_outages(report.series, report.rows[0]["event"], Path(arguments.plot))
+        else:
+            plot_losses(report.rows, Path(arguments.plot))
     if arguments.json == "-":
         print(json.dumps(report.as_json()))
     elif arguments.json:

@@ -25,3 +25,21 @@ def plot_outages(series: Sequence[Mapping[str, Any]], title: str, file: Path) ->
     axes.legend()
     figure.savefig(file, dpi=120)
     pyplot.close(figure)
+
+
+def plot_losses(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Loss over group size, a line per setting; what chose by itself as points on it."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    axes = figure.subplots()
+    for setting in dict.fromkeys(row["setting"] for row in rows):
+        fixed = [row for row in rows if row["setting"] == setting and row["mode"] == "fixed"]
+        axes.plot([row["group_size"] for row in fixed], [row["loss"] for row in fixed], label=setting)
+    for row in rows:
+        if row["mode"] != "fixed":
+            axes.annotate(row["mode"], (row["group_size"], row["loss"]))
+            axes.plot(row["group_size"], row["loss"], "o", color="black")
+    axes.set(xlabel="group size (batches)", ylabel="loss (s/s)", xscale="log", yscale="log")
+    axes.legend()
+    figure.savefig(path)

@@ -74,6 +74,7 @@ def detail(job: CoordinatorJob, cost: JobCost, now: float) -> Values:
         "groups_cut": job.groups_cut,
         "boundary": _boundary(job, now),
         "overhead": cost.overhead,
+        "coordination_seconds": cost.seconds,
         "tuner": _tuner(job.sizing.decision),
         "launch_messages": cost.messages,
         "launch_bytes": cost.bytes,
