@@ -95,16 +95,16 @@ def _usable(found: Destination) -> Destination:
     """It again; raises `ConfigError` if something of it is missing or cannot be."""
     address, secret = found.cluster, found.token
     if not address or not secret:
-        raise ConfigError(
-            explain(
-                "cluster",
-                wanted="an address and a token, or a cluster that `drizzle up` started in this folder",
-                found="no token for " + address
-                if address
-                else "no DRIZZLE_CLUSTER and none that runs in this folder",
-                remedy="Run `drizzle up` in this folder, or set DRIZZLE_CLUSTER and DRIZZLE_TOKEN.",
-            )
+        missing = (
+            f"no token for {address}" if address else "no DRIZZLE_CLUSTER and none that runs in this folder"
         )
+        remedy = (
+            "Set DRIZZLE_TOKEN or DRIZZLE_TOKEN_FILE, or name a profile that has one with --profile."
+            if address
+            else "Run `drizzle up` in this folder, or set DRIZZLE_CLUSTER and DRIZZLE_TOKEN."
+        )
+        wanted = "an address and a token, or a cluster that `drizzle up` started in this folder"
+        raise ConfigError(explain("cluster", wanted=wanted, found=missing, remedy=remedy))
     if not re.fullmatch(r"[!-~]+", secret):
         remedy = "Check how DRIZZLE_TOKEN or its file was written."
         wanted = "printable ASCII without spaces"

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
     from drizzle_streams.api.client import Destination
 
 
 ANSWERS_WITHIN_S = 10.0
+WIDTH_UNSEEN = 240
+"""Columns for output that goes to a file or a pipe: there is no edge to wrap lines at."""
 
 
 def add_cluster(parser: argparse.ArgumentParser) -> None:
@@ -97,6 +100,16 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print it."""
+    terminal().print(table(title, columns, rows))
+
+
+def counted(number: int, one: str, many: str) -> str:
+    """`1 batch`, `2 batches`."""
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def terminal() -> Console:
+    """Where tables go: as wide as the terminal, and not wrapped where there is none."""
     from rich.console import Console
 
-    Console().print(table(title, columns, rows))
+    return Console() if sys.stdout.isatty() else Console(width=WIDTH_UNSEEN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from drizzle_streams.cli.client import add_cluster, add_json, get, print_json, print_table
+from drizzle_streams.cli.client import add_cluster, add_json, counted, get, print_json, print_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,8 +27,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _row(job: dict[str, Any]) -> tuple[object, ...]:
-    lag = f"{job['frontier_lag']['batches']} batches"
-    return job["job"], job["phase"], job["batches_done"], lag, job["scheduling"], says(job)
+    lag = counted(job["frontier_lag"]["batches"], "batch", "batches")
+    return job["job"], job["phase"], f"{job['batches_done']:,}", lag, job["scheduling"], says(job)
 
 
 def says(job: dict[str, Any]) -> str:

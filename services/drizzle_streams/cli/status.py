@@ -6,7 +6,17 @@ import argparse
 import time
 from typing import TYPE_CHECKING, Any
 
-from drizzle_streams.cli.client import add_cluster, add_json, found, get_from, job_path, print_json, table
+from drizzle_streams.cli.client import (
+    add_cluster,
+    add_json,
+    counted,
+    found,
+    get_from,
+    job_path,
+    print_json,
+    table,
+    terminal,
+)
 from drizzle_streams.cli.jobs import says
 from drizzle_streams.cli.values import number
 from drizzle_streams.cli.workers import condition
@@ -19,8 +29,9 @@ if TYPE_CHECKING:
 WATCH_EVERY_S = 1.0
 
 _EPILOG = """\
-lag        batches that are due and not done, and how late the oldest of them is
+lag        batches that are due and not done, and how late the oldest of them is; one or two are usual
 groups     batches in the newest one, and the share of time that went into coordination
+tuner      what decides how many batches a group has; --json has all that it reckons with
 batch ms   from the sealing of a batch to its output in the sink, of the last 200 batches
 
 examples:
@@ -54,9 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print_json(values)
         else:
-            from rich.console import Console
-
-            Console().print(view(values))
+            terminal().print(view(values))
         if arguments.watch is None:
             return 0
         time.sleep(arguments.watch)
@@ -120,7 +129,6 @@ def warnings(values: dict[str, Any]) -> list[str]:
         found.append("no source: nothing is taken in or read")
     suspected = [m["id"] for kind in ("workers", "sources") for m in values[kind] if m["suspected"]]
     found += [f"{node} could not be reached by another node" for node in suspected]
-    found += _no_reserve([worker["busy"] for worker in values["workers"]])
     for job in values["jobs"]:
         found += [f"{job['job']}: {text}" for text in job.get("warnings", ())]
         if job["recovering"] is not None:
@@ -131,44 +139,39 @@ def warnings(values: dict[str, Any]) -> list[str]:
     return found
 
 
-def _no_reserve(busy: list[float]) -> list[str]:
-    """Of N workers, N - 1 must do the work of all and catch up."""
-    count = len(busy)
-    if count < 2 or sum(busy) / count <= (count - 1) / count:
-        return []
-    above = f"utilisation {sum(busy) / count:.0%} is above {count - 1}/{count}"
-    return [f"{above}: if a worker is lost, the others do not catch up"]
-
-
 def lines(job: dict[str, Any]) -> list[str]:
     """A job in some lines, the first one its name."""
     latency = (job.get("batch_latency_ms") or {}).get("recent") or {}
     lag = job["frontier_lag"]
-    head = f"job {job['job']}: {job['phase']}, {job['batches_done']:,} batches done, lag {lag['batches']}"
+    done = counted(job["batches_done"], "batch", "batches")
+    late = counted(lag["batches"], "batch", "batches")
+    head = f"job {job['job']}: {job['phase']}, {done} done, lag {late} ({lag['ms']:,.0f} ms)"
     said = {
         "": says(job),
         "groups": f"{job['group_size']} batches, {job['overhead']:.1%} of the time is coordination",
         "batch ms": ", ".join(
-            f"{rank} {latency[rank]:g}" for rank in ("p50", "p95", "p99") if rank in latency
+            f"{rank} {latency[rank]:.1f}" for rank in ("p50", "p95", "p99") if rank in latency
         ),
-        **_tuner(job.get("tuner") or {}),
+        "tuner": _tuner(job.get("tuner")),
         "checkpoint": _checkpoint(job["checkpoint"]),
         "recoveries": _recoveries(job["recoveries"]),
     }
-    return [f"{head} ({lag['ms']:,.0f} ms)", *(f"  {name:<11} {text}" for name, text in said.items() if text)]
+    return [head, *(f"  {name:<11} {text}" for name, text in said.items() if text)]
 
 
-def _tuner(values: dict[str, Any]) -> dict[str, str]:
-    """What chose the group size: its figures in a line, and each set of them, as its inputs, in another."""
-    lines = {"tuner": {name: value for name, value in values.items() if not isinstance(value, dict)}}
-    lines |= {f"  {name}": value for name, value in values.items() if isinstance(value, dict)}
-    return {
-        name: ", ".join(f"{key} {_short(value)}" for key, value in of.items()) for name, of in lines.items()
-    }
+def _tuner(values: dict[str, Any] | None) -> str:
+    """What decided the group size, between which bounds, and what would cost least; the rest is in --json."""
+    if values is None:
+        return ""
+    bounds = f"at least {_batches(values['lower'])} ({values['binds_lower']}), "
+    bounds += f"at most {_batches(values['upper'])} ({values['binds_upper']})"
+    best = "" if values["optimum"] is None else f"; {_batches(values['optimum'])} would cost least"
+    alarm = "" if values["alarm"] is None else f"; no size fits: {values['alarm']}"
+    return f"{values['binding']} decides, {bounds}{best}{alarm}"
 
 
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _batches(number: float | None) -> str:
+    return "any number" if number is None else f"{number:,.0f}"
 
 
 def _checkpoint(checkpoint: dict[str, Any]) -> str:

@@ -33,7 +33,6 @@ from drizzle_streams.model.ids import JobId, NodeId
 from drizzle_streams.model.job import JobSpec
 from drizzle_streams.protocol.jobfile import JOB_MEDIA_TYPE, unpack_job
 from drizzle_streams.protocol.records import job_key
-from drizzle_streams.transport.base import NotFoundError
 from drizzle_streams.transport.http_errors import RefusedError
 
 JOBS_ACTIVE_MAX = 100
@@ -192,7 +191,7 @@ class Doors:
         return job
 
 
-def _no_job(request: web.Request, wanted: str) -> NotFoundError:
-    found, remedy = "none by that name", "GET /jobs lists them."
+def _no_job(request: web.Request, wanted: str) -> RefusedError:
     name = request.match_info["job"][:100]
-    return NotFoundError(explain(f"job {name!r}", wanted=wanted, found=found, remedy=remedy))
+    remedy = "`drizzle jobs` lists them, and GET /jobs."
+    return RefusedError(404, f"job {name!r}", wanted=wanted, found="none by that name", remedy=remedy)
