@@ -9,7 +9,6 @@ The metrics come from the code that declares them. Tests compare what is on the 
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import platform
@@ -25,10 +24,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from drizzle_streams.model.ids import NodeId
 from drizzle_streams.telemetry.families import Readings
 from drizzle_streams.telemetry.metrics import CoordinatorMetrics, RuntimeMetrics, SourceMetrics, WorkerMetrics
+from drizzle_streams.telemetry.reading import LeadMetrics
 from drizzle_streams.transport.memory import MemoryNetwork, MemoryTransport
 
 ROOT = Path(__file__).resolve().parents[1]
-STREAMS = ROOT / "services" / "drizzle_streams"
 README = ROOT / "README.md"
 METRICS = ROOT / "docs" / "metrics.md"
 DEMO = ROOT / "docs" / "figures" / "demo.json"
@@ -167,17 +166,36 @@ def metric_tables() -> Iterator[tuple[str, list[Row]]]:
     runtime.read_queues(dict)
     runtime.read_transport(MemoryTransport(NodeId("worker-1"), MemoryNetwork(), "token"))
     yield "Every service", sorted(rows_of(everyone))
-    for title, make, folder in (
-        ("Coordinator", CoordinatorMetrics, "coordinator"),
-        ("Worker", WorkerMetrics, "worker"),
-        ("Source", SourceMetrics, "source"),
+    for title, declare in (
+        ("Coordinator", coordinators_metrics),
+        ("Worker", workers_metrics),
+        ("Source", SourceMetrics),
     ):
         registry = CollectorRegistry()
-        made = make(registry)
-        if isinstance(made, WorkerMetrics):
-            made.read_blocks(lambda: 0.0, lambda: 0.0)
-            made.read_tasks(dict)
-        yield title, sorted({*rows_of(registry), *readings_in(STREAMS / folder)})
+        declare(registry)
+        yield title, sorted(rows_of(registry))
+
+
+def coordinators_metrics(registry: CollectorRegistry) -> None:
+    """All that a coordinator has of its own."""
+    CoordinatorMetrics(registry)
+    LeadMetrics(registry, lambda: 0.0, lambda: 0.0, lambda: 0.0)
+
+
+def workers_metrics(registry: CollectorRegistry) -> None:
+    """All that a worker has of its own."""
+    made = WorkerMetrics(registry)
+    made.read_blocks(lambda: 0.0, lambda: 0.0)
+    made.read_fragments(lambda: 0.0, lambda: 0.0)
+    made.read_slots(lambda: 0.0, lambda: 0.0)
+    made.read_tasks(dict)
+    made.read_states(dict)
+    made.read_refused(dict, dict)
+    made.read_failures(
+        **dict.fromkeys(
+            ("fetches", "tasks", "snapshots", "snapshots_damaged", "letters_dropped"), lambda: 0.0
+        )
+    )
 
 
 def rows_of(registry: CollectorRegistry) -> Iterator[Row]:
@@ -194,22 +212,6 @@ def rows_of(registry: CollectorRegistry) -> Iterator[Row]:
 def kind_of(name: str) -> str:
     """What a reading is, by its name: as `Readings` decides it."""
     return "counter" if name.endswith("_total") else "gauge"
-
-
-def readings_in(folder: Path) -> Iterator[Row]:
-    """Readings that a service adds beside its class of metrics: `add(name, help, read, label)`."""
-    for path in sorted(folder.glob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(node, ast.Call) or len(node.args) < 3:
-                continue
-            name, text = (getattr(one, "value", None) for one in node.args[:2])
-            if isinstance(name, str) and name.startswith("drizzle_") and isinstance(text, str):
-                label = (
-                    node.args[3].value
-                    if len(node.args) > 3 and isinstance(node.args[3], ast.Constant)
-                    else ""
-                )
-                yield name, kind_of(name), str(label), text
 
 
 def main() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client import Counter as PrometheusCounter
 from prometheus_client.parser import text_string_to_metric_families
 
+from drizzle_streams import telemetry
 from drizzle_streams.model.ids import NodeId
 from drizzle_streams.telemetry.families import OTHER, SERIES_MAX, Family, Readings
 from drizzle_streams.telemetry.metrics import (
@@ -53,6 +55,16 @@ def test_all_services_metrics_live_together_with_names_in_one_style(registry: Co
         assert not family.name.endswith(("_ms", "_millis", "_count", "_kb", "_mb")), family.name
         assert len(family.documentation) > 3
         assert not family.documentation.endswith("."), family.documentation
+
+
+def test_metrics_are_declared_in_one_room() -> None:
+    """Only what is declared there gets into docs/metrics.md."""
+    rooms = Path(telemetry.__file__).parents[1]
+    for path in rooms.rglob("*.py"):
+        if path.parent.name != "telemetry":
+            text = path.read_text()
+            assert not re.search(r"import .*\b(Readings|Sheet)\b", text), path
+            assert not re.search(r"from prometheus_client import .*\b(Counter|Gauge|Histogram)\b", text), path
 
 
 def test_batch_latency_has_buckets_around_the_targets(registry: CollectorRegistry) -> None:

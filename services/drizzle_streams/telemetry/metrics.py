@@ -1,4 +1,4 @@
-"""Every metric of the product, in one place; their names are a contract with dashboards and alerts.
+"""Every metric of the product, in one room; their names are a contract with dashboards and alerts.
 
 One class per kind of service, plus one for what every service has. Each is made
 once per process on the process's own registry. Units stand in the names; labels
@@ -8,11 +8,12 @@ help texts, so they say what a number means to the person who watches it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from drizzle_streams.telemetry.families import Readings, Sheet
+from drizzle_streams.telemetry.reading import Count, Counts, WorkerReadings
 from drizzle_streams.telemetry.tuning import TunerMetrics
 from drizzle_streams.transport.base import Transport
 
@@ -26,9 +27,6 @@ WORK_BUCKETS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.
 """One task, one fsync, one turn of a loop."""
 
 RECOVERY_BUCKETS_S = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0)
-
-Counts = Callable[[], Mapping[str, float]]
-Count = Callable[[], float]
 
 
 class CoordinatorMetrics:
@@ -139,10 +137,11 @@ class CoordinatorMetrics:
         self.tuner.forget_job(job)
 
 
-class WorkerMetrics:
+class WorkerMetrics(WorkerReadings):
     """Batches, tasks, blocks, state, sinks."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__(registry)
         sheet = self._sheet = Sheet(registry)
         self.batch_latency_seconds = sheet.histogram(
             "drizzle_batch_latency_seconds",
@@ -184,16 +183,6 @@ class WorkerMetrics:
         self.snapshot_bytes = sheet.counter(
             "drizzle_snapshot_bytes_total", "Bytes of snapshots written", "job"
         )
-        self._readings = Readings(registry)
-
-    def read_blocks(self, held: Count, held_bytes: Count) -> None:
-        """Blocks kept for other workers and for replay."""
-        self._readings.add("drizzle_blocks_held", "Blocks held here", held)
-        self._readings.add("drizzle_blocks_held_bytes", "Bytes of the blocks held here", held_bytes)
-
-    def read_tasks(self, by_state: Counts) -> None:
-        """Tasks that wait, by what for ("blocks": an awaited block, "slot": a free thread)."""
-        self._readings.add("drizzle_tasks_waiting", "Tasks that wait, by what for", by_state, "for")
 
     def forget_job(self, job: str) -> None:
         """Drop every series of a job that has ended."""

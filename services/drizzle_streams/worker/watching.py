@@ -13,7 +13,6 @@ from drizzle_streams.core.node import Node
 from drizzle_streams.model.ids import JobId, StageId
 from drizzle_streams.runtime.driver import Driver
 from drizzle_streams.telemetry.exposition import health_route, metrics_route, ready_route, story_route
-from drizzle_streams.telemetry.families import Readings
 from drizzle_streams.telemetry.lag import LoopLag
 from drizzle_streams.telemetry.metrics import RuntimeMetrics
 from drizzle_streams.transport.auth import METRICS, USER
@@ -47,7 +46,7 @@ class Watching:
         self._runtime.read_loop(lambda: self.lag.worst)
         self._runtime.read_transport(performer.bench.transport)
         self._read_messages(node, gate)
-        self._read_stores(Readings(registry))
+        self._read_stores()
 
     def _read_messages(self, node: Node, gate: Gate) -> None:
         bench, fetching, driver = self._performer.bench, self._performer.fetching, self._driver
@@ -82,50 +81,27 @@ class Watching:
             return "the coordinator has not welcomed this worker yet"
         return None
 
-    def _read_stores(self, readings: Readings) -> None:
+    def _read_stores(self) -> None:
         bench = self._performer.bench
         metrics, counters = bench.metrics, bench.counters
         metrics.read_blocks(lambda: bench.blocks.blocks, lambda: bench.blocks.bytes)
         metrics.read_tasks(self._tasks_waiting)
-        add = readings.add
-        add("drizzle_slots", "Tasks that may run here at once", lambda: bench.role.settings.slots)
-        add(
-            "drizzle_slot_seconds_total",
-            "Slot time spent in tasks; per second and slot it is the utilisation",
-            lambda: bench.role.slot_seconds(bench.clock.now()),
+        metrics.read_slots(
+            lambda: bench.role.settings.slots, lambda: bench.role.slot_seconds(bench.clock.now())
         )
-        add("drizzle_fragments_held", "Fragments held for tasks here", lambda: bench.fragments.fragments)
-        add("drizzle_fragments_held_bytes", "Bytes of the fragments held", lambda: bench.fragments.bytes)
-        add(
-            "drizzle_payloads_refused_total",
-            "Payloads in messages that were not kept, by reason",
-            lambda: _by_reason(counters.payloads_refused),
-            "reason",
+        metrics.read_fragments(lambda: bench.fragments.fragments, lambda: bench.fragments.bytes)
+        metrics.read_states(
+            lambda: {"worker": counters.states_taken_over, "checkpoint": counters.states_not_taken_over}
         )
-        add(
-            "drizzle_block_fetches_refused_total",
-            "Fetches of blocks that were answered with an error, by reason",
-            lambda: _by_reason(counters.fetches_refused),
-            "reason",
+        metrics.read_refused(
+            lambda: _by_reason(counters.payloads_refused), lambda: _by_reason(counters.fetches_refused)
         )
-        add("drizzle_fetches_failed_total", "Fetches that brought nothing", lambda: counters.fetches_failed)
-        add(
-            "drizzle_states_taken_over_total",
-            "States of moved partitions, by whether their former owner gave them or the checkpoint",
-            lambda: {"worker": counters.states_taken_over, "checkpoint": counters.states_not_taken_over},
-            "origin",
-        )
-        add("drizzle_tasks_failed_total", "Tasks that failed their job", lambda: counters.tasks_failed)
-        add("drizzle_snapshots_failed_total", "Snapshots not stored", lambda: counters.snapshots_failed)
-        add(
-            "drizzle_snapshots_damaged_total",
-            "Restores that found a part missing or damaged; the checkpoint before it is used",
-            lambda: counters.snapshots_damaged,
-        )
-        add(
-            "drizzle_dead_letters_dropped_total",
-            "Dead letters that were counted and not kept",
-            lambda: bench.letters.dropped,
+        metrics.read_failures(
+            fetches=lambda: counters.fetches_failed,
+            tasks=lambda: counters.tasks_failed,
+            snapshots=lambda: counters.snapshots_failed,
+            snapshots_damaged=lambda: counters.snapshots_damaged,
+            letters_dropped=lambda: bench.letters.dropped,
         )
 
     def _tasks_waiting(self) -> Mapping[str, float]:
@@ -140,10 +116,11 @@ class Watching:
         return {"blocks": max(0, waiting - ready), "slot": ready}
 
     def _refresh(self) -> None:
-        """What is held, summed over cohorts, only when somebody looks."""
+        """What is held, summed over cohorts, only when somebody looks; 0 where nothing is left."""
         self._refresh_partitions()
         sizes: dict[tuple[JobId, StageId], tuple[int, int]] = {}
         for job in self._performer.jobs.values():
+            sizes |= {(job.spec.job, stage.stage): (0, 0) for stage in job.spec.stages if stage.stateful}
             for cohort in job.cohorts.values():
                 if cohort.state is not None:
                     key = (job.spec.job, cohort.stage)
