@@ -24,8 +24,8 @@ async def load_with_fault(kill: str, *, rate: int, seconds: float, standby: bool
             kill=kill,
             standby=standby,
         )
-        return await run_demo(settings, _show_nothing)
+        return await run_demo(settings, show_nothing)
 
 
-def _show_nothing(_: DemoState) -> None:
+def show_nothing(_: DemoState) -> None:
     """A benchmark has no live view: drawing it costs what is being measured."""

@@ -15,9 +15,19 @@ from drizzle_streams.core.events import NodeExited
 from drizzle_streams.core.node import Node
 from drizzle_streams.core.tuning.band import Alarm, Constraint
 from drizzle_streams.core.tuning.facts import Decision
-from drizzle_streams.model.ids import COORDINATOR, BatchId, Generation, GroupId, JobId, NodeId, WorkerId
+from drizzle_streams.model.ids import (
+    COORDINATOR,
+    BatchId,
+    Generation,
+    GroupId,
+    JobId,
+    NodeId,
+    SourceId,
+    WorkerId,
+)
 from drizzle_streams.model.placement import Placement
 from drizzle_streams.model.tuning import TuningMode
+from drizzle_streams.protocol.messages import Copies, SealedReport
 from drizzle_streams.protocol.records import GroupRecord, JobPhase
 from drizzle_streams.telemetry.metrics import CoordinatorMetrics
 from tests.services.service_worlds import two_stages
@@ -155,6 +165,18 @@ def test_counts_start_at_nothing_so_that_the_first_is_an_increase(looked: Looked
     for name in ("groups_cut", "speculations", "batches_replayed"):
         assert looked.shows(f"drizzle_{name}_total", job=NAME) == 0
     assert looked.shows("drizzle_recovery_seconds_count", job=NAME) == 0
+
+
+def test_copies_are_counted_as_sources_say_and_never_taken_back(looked: Looked) -> None:
+    job = looked.run_job()
+    looked.watch.refresh()
+    source = SourceId("s1")
+    for copies in (Copies(5, 3, 1), Copies(6, 4, 2), Copies(0, 0, 0), Copies(1, 0, 0)):
+        job.sealed[source] = SealedReport(job.spec.job, job.generation, source, BatchId(9), 0, 0, copies)
+        looked.watch.refresh()
+    assert looked.shows("drizzle_speculations_total", job=NAME) == 7
+    assert looked.shows("drizzle_speculations_won_total", job=NAME) == 4
+    assert looked.shows("drizzle_speculations_wasted_total", job=NAME) == 2
 
 
 def test_jobs_are_counted_by_phase_and_leave_nothing_when_they_end(looked: Looked) -> None:

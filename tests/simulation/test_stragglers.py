@@ -6,18 +6,28 @@ are the mistakes that would make speculation wrong instead of merely useless.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from statistics import quantiles
 
 import pytest
 
+from drizzle_streams.core.actions import Fragment, RunTask
+from drizzle_streams.core.arrivals import Arrivals
+from drizzle_streams.core.boundary import boundary_for
+from drizzle_streams.core.coordinator_job import CoordinatorJob
+from drizzle_streams.core.copies import CopyTasks
 from drizzle_streams.core.events import NodeExited
 from drizzle_streams.core.stragglers import PENANCE_S
+from drizzle_streams.core.worker_job import WorkerJob
+from drizzle_streams.model.ids import BatchId, JobId, WorkerId
 from drizzle_streams.model.job import JobSpec
+from drizzle_streams.protocol.messages import NO_COPIES, Copies
 from tests.simulation.checkers import demand_everything, demand_flatness, demand_progress
+from tests.simulation.disks import BrokenPromiseError
 from tests.simulation.test_stories import kinds, settled
 from tests.simulation.values import spec
-from tests.simulation.world import Life, World
+from tests.simulation.world import Life, Weather, World
 
 LONG_GROUP = 60
 """Batches: three seconds, which no relief may wait for."""
@@ -119,6 +129,7 @@ def test_a_healthy_cluster_never_speculates() -> None:
         world.run(10.0)
         assert "WorkerRelieved" not in kinds(world)
         assert "GroupCut" not in kinds(world)
+        assert copies(world) == NO_COPIES
 
 
 def test_who_is_relieved_takes_over_when_the_others_die() -> None:
@@ -175,10 +186,68 @@ def test_a_new_coordinator_judges_anew() -> None:
     demand_everything(world)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_pulses_in_bad_weather_stay_exact(seed: int) -> None:
-    from tests.simulation.world import Weather
+def copies(world: World) -> Copies:
+    """Of all sources."""
+    made = [job.copied() for life in world.of_kind("source") for job in life.machine.role.jobs.values()]
+    return Copies(sum(c.started for c in made), sum(c.won for c in made), sum(c.wasted for c in made))
 
+
+def copied(seed: int) -> World:
+    """Two stops of one of three workers: too few to be relieved, long enough for copies."""
+    world = settled(seed, job=job())
+    pulse(world, world.of_kind("worker")[seed % 3], 2, stop_s=0.3, every_s=0.6)
+    world.run(1.5)
+    demand_progress(world)
+    demand_everything(world)
+    demand_flatness(world)
+    return world
+
+
+def test_what_a_stopped_worker_was_to_read_is_read_by_another() -> None:
+    for seed in range(3):
+        world = copied(seed)
+        made = copies(world)
+        assert made.won > made.wasted
+        assert made.started == made.won + made.wasted
+
+
+def test_without_speculation_there_are_no_copies() -> None:
+    world = settled(job=job(speculation=False))
+    pulse(world, world.of_kind("worker")[0], 3)
+    world.run(4.0)
+    assert copies(world) == NO_COPIES
+    demand_everything(world)
+
+
+def test_the_original_is_lost_after_its_copy_won() -> None:
+    """Its owner never computes it: who takes over does, and what the copy made is not made twice."""
+    for seed in range(3):
+        world = settled(seed, job=job())
+        victim = world.of_kind("worker")[seed]
+        world.stop(victim, 5.0)
+        assert world.run(0.5, until=lambda w=world: copies(w).won > 0)
+        world.run(0.1)
+        world.crash(victim)
+        world.coordinator.post(NodeExited(victim.id))
+        demand_progress(world)
+        demand_everything(world)
+
+
+def test_who_makes_copies_is_lost() -> None:
+    for seed in range(3):
+        world = settled(seed, job=job())
+        victim, other = world.of_kind("worker")[:2]
+        world.stop(victim, 0.4)
+        assert world.run(0.4, until=lambda w=world: copies(w).started > 0)
+        world.run(0.002 * seed)
+        world.crash(other)
+        world.coordinator.post(NodeExited(other.id))
+        demand_progress(world)
+        demand_everything(world)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_pulses_in_bad_weather_stay_exact(seed: int) -> None:
     world = settled(seed, job=job())
     world.weather = Weather(loss=0.03, duplicate=0.05, delay_s=(0.0003, 0.01), straggle=0.02, straggle_s=0.3)
     for number, life in enumerate(world.of_kind("worker")[:2]):
@@ -189,3 +258,105 @@ def test_pulses_in_bad_weather_stay_exact(seed: int) -> None:
     demand_progress(world)
     demand_everything(world)
     demand_flatness(world)
+
+
+# --- planted bugs -------------------------------------------------------------------------
+
+
+def relieved(seed: int) -> World:
+    """Pulses until the worker is relieved, and on: nothing may be replayed for it."""
+    world = settled(seed, workers=2, job=job())
+    victim = world.of_kind("worker")[0]
+    pulse(world, victim, 6)
+    assert world.run(5.0, until=lambda: victim.id not in owners(world))
+    demand_progress(world)
+    assert [ended for ended in world.job_state.recoveries if ended.replayed_batches] == []
+    assert world.job_state.groups_cut <= 1, "one move, and no more of them while nothing changes"
+    demand_everything(world)
+    return world
+
+
+def demand_caught(run: Callable[[int], object]) -> None:
+    for seed in range(3):
+        try:
+            run(seed)
+        except (BrokenPromiseError, AssertionError, KeyError):
+            return
+    pytest.fail("no story caught the planted bug")
+
+
+def test_without_a_bug_nothing_is_caught() -> None:
+    relieved(0)
+
+
+def test_planted_a_second_result_is_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a copy brought is forgotten when its original comes."""
+    add = Arrivals.add
+
+    def careless(self: Arrivals, fragment: Fragment, sealed_at_ms: float) -> bool:
+        table = self._batches.get(fragment.batch)
+        if table is not None:
+            table.have.clear()
+        return add(self, fragment, sealed_at_ms)
+
+    monkeypatch.setattr(Arrivals, "add", careless)
+    demand_caught(copied)
+
+
+def test_planted_a_late_original_overwrites_what_was_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    arrived = WorkerJob._arrived
+
+    def again(self: WorkerJob, fragment: Fragment, sealed_at_ms: float) -> None:
+        for cohort in self._of_stage(fragment.downstream):
+            if fragment.stage >= 0 and fragment.batch == cohort.computed and not cohort.running:
+                cohort.computed = BatchId(fragment.batch - 1)
+        arrived(self, fragment, sealed_at_ms)
+
+    monkeypatch.setattr(WorkerJob, "_arrived", again)
+    demand_caught(copied)
+
+
+def test_planted_a_copy_reads_another_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It announces the blocks of a batch under the name of the one before."""
+    start = CopyTasks.start
+
+    def wrong(self: CopyTasks, name: JobId) -> RunTask | None:
+        task = start(self, name)
+        if task is None:
+            return None
+        copy = self.running[task.key.stage]
+        earlier = replace(copy.fragment, batch=BatchId(copy.fragment.batch - 1))
+        self.running[task.key.stage] = replace(copy, fragment=earlier)
+        return replace(task, key=replace(task.key, batch=earlier.batch))
+
+    monkeypatch.setattr(CopyTasks, "start", wrong)
+    demand_caught(copied)
+
+
+def test_planted_the_input_of_a_waiting_copy_is_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(World, "task_seconds", lambda self, life: self.uniform(0.004, 0.012))
+    copied(0)
+    monkeypatch.setattr(CopyTasks, "keeps_from", lambda self, stage: None)
+    demand_caught(copied)
+
+
+def test_planted_a_slow_worker_loses_its_partitions_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at a boundary: what is moved has to be replayed."""
+
+    def hasty(self: CoordinatorJob, slow: frozenset[WorkerId], workers, now: float, out) -> None:
+        if slow & self.placement.workers():
+            self.boundary = boundary_for("hasty", self.progress.frontier, self.progress, now)
+            self.want_plan("hasty", now)
+
+    monkeypatch.setattr(CoordinatorJob, "follow", hasty)
+    demand_caught(relieved)
+
+
+def test_planted_a_relieved_worker_is_told_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is left out of the plan instead of having a share of nothing: it never gives up what it held."""
+
+    def left_out(self: CoordinatorJob, workers, slow: frozenset[WorkerId]) -> list[tuple[WorkerId, int]]:
+        return [(worker, size) for worker, size in workers if worker not in slow]
+
+    monkeypatch.setattr(CoordinatorJob, "without_relieved", left_out)
+    demand_caught(relieved)

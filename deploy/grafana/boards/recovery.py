@@ -130,10 +130,13 @@ RECOVERIES = Row(
         ),
         steps(
             "Speculation",
-            "Second copies of tasks that were started since the coordinator leads, because the first"
-            " one straggled.",
+            "Second copies of tasks since the coordinator leads, because the first one straggled; how many"
+            " of them had the result first; workers that hold no partitions for now because they straggled.",
             "none",
-            Query(f"sum by (job) (drizzle_speculations_total{OF_JOB})", "{{job}}"),
+            Query(f"sum by (job) (drizzle_speculations_total{OF_JOB})", "{{job}}: copies"),
+            Query(f"sum by (job) (drizzle_speculations_won_total{OF_JOB})", "{{job}}: won"),
+            Query(f"sum by (job) (drizzle_speculations_wasted_total{OF_JOB})", "{{job}}: in vain"),
+            Query("max(drizzle_workers_slow)", "slow workers"),
         ),
         lines(
             "Messages refused",

@@ -155,6 +155,7 @@ def lines(job: dict[str, Any]) -> list[str]:
         "tuner": _tuner(job.get("tuner")),
         "checkpoint": _checkpoint(job["checkpoint"]),
         "recoveries": _recoveries(job["recoveries"]),
+        "copies": _copies(job.get("copies") or {}),
     }
     return [head, *(f"  {name:<11} {text}" for name, text in said.items() if text)]
 
@@ -184,6 +185,12 @@ def _checkpoint(checkpoint: dict[str, Any]) -> str:
     if checkpoint.get("cost_ms") is not None:
         rhythm += f", one takes {checkpoint['cost_ms']:g} ms"
     return f"batch {checkpoint['batch']:,}, {checkpoint['bytes']:,} bytes{age}{rhythm}"
+
+
+def _copies(copies: dict[str, Any]) -> str:
+    if not copies.get("started"):
+        return ""
+    return f"{copies['started']:,} of straggling tasks, {copies['won']:,} had the result first"
 
 
 def _recoveries(ended: list[dict[str, Any]]) -> str:

@@ -19,6 +19,7 @@ from drizzle_streams.core.headroom import headroom
 from drizzle_streams.core.membership import Member
 from drizzle_streams.core.tuning.facts import Decision
 from drizzle_streams.model.ids import BatchId, WorkerId
+from drizzle_streams.protocol.messages import Copies
 from drizzle_streams.protocol.records import GroupRecord
 
 RECENT_BATCHES = 200
@@ -73,6 +74,7 @@ def detail(job: CoordinatorJob, cost: JobCost, now: float) -> Values:
         "groups_launched": job.groups_launched,
         "groups_cut": job.groups_cut,
         "boundary": _boundary(job, now),
+        "copies": asdict(copies(job)),
         "overhead": cost.overhead,
         "coordination_seconds": cost.seconds,
         "tuner": _tuner(job.sizing.decision),
@@ -141,6 +143,12 @@ def tuner_inputs(job: CoordinatorJob, cost: JobCost, workers: Sequence[Member]) 
         "workers": float(len(workers)),
         "tasks": float(tasks),
     }
+
+
+def copies(job: CoordinatorJob) -> Copies:
+    """Copies of straggling tasks, as all sources of a job say."""
+    made = [report.copies for report in job.sealed.values()]
+    return Copies(sum(c.started for c in made), sum(c.won for c in made), sum(c.wasted for c in made))
 
 
 def waits_for(job: CoordinatorJob) -> str:

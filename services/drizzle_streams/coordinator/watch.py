@@ -16,6 +16,7 @@ from drizzle_streams.core.coordinator import Coordinator
 from drizzle_streams.core.coordinator_job import ACTIVE, CoordinatorJob
 from drizzle_streams.core.machine import Persist, Put
 from drizzle_streams.model.ids import JobId, NodeId
+from drizzle_streams.protocol.messages import NO_COPIES, Copies
 from drizzle_streams.protocol.records import CheckpointRecord, GroupRecord, JobPhase
 from drizzle_streams.telemetry.metrics import CoordinatorMetrics
 from drizzle_streams.telemetry.tuning import FIXED
@@ -33,6 +34,7 @@ class _Seen:
     group: int = -1
     cut: int = 0
     damaged: int = 0
+    copies: Copies = NO_COPIES
 
 
 class Watch:
@@ -124,14 +126,24 @@ class Watch:
         metrics.checkpoints_damaged.of(name).inc(job.checkpoints.damaged - seen.damaged)
         seen.damaged = job.checkpoints.damaged
         metrics.recovering.of(name).set(job.recovery is not None)
-        for counted in (metrics.speculations, metrics.batches_replayed, metrics.recovery_seconds):
+        for counted in (metrics.batches_replayed, metrics.recovery_seconds):
             counted.of(name)  # from 0 on, or the first count would be no increase to who watches
+        self._refresh_copies(job, seen)
         self._refresh_tuner(job, cost)
         for ended in job.recoveries:
             if ended.at > seen.recovered_at:
                 seen.recovered_at = ended.at
                 metrics.recovery_seconds.of(name).observe(ended.seconds)
                 metrics.batches_replayed.of(name).inc(ended.replayed_batches)
+
+    def _refresh_copies(self, job: CoordinatorJob, seen: _Seen) -> None:
+        """What sources say of copies; one that starts anew counts from 0."""
+        name, metrics = job.spec.job, self._metrics
+        now, before = status.copies(job), seen.copies
+        metrics.speculations.of(name).inc(max(0, now.started - before.started))
+        metrics.speculations_won.of(name).inc(max(0, now.won - before.won))
+        metrics.speculations_wasted.of(name).inc(max(0, now.wasted - before.wasted))
+        seen.copies = now
 
     def _refresh_tuner(self, job: CoordinatorJob, cost: JobCost) -> None:
         """The newest decision; before the first one, the size that the job begins with."""

@@ -42,6 +42,7 @@ class Source:
         self._lease_s = 0.0
         self._beat_at = 0.0
         self._seal_at: float | None = None
+        self._copy_at: float | None = None
         self._report_at: float | None = None
         self._unreported: dict[JobId, msg.SealedReport] = {}
 
@@ -59,9 +60,9 @@ class Source:
         return None
 
     def next_deadline(self) -> float | None:
-        """Heartbeat or hello, the next batch's time, the coalesced report."""
+        """Heartbeat or hello, the next batch's time, the coalesced report, the next task that is late."""
         times = [self._beat_at]
-        times += [t for t in (self._seal_at, self._report_at) if t is not None]
+        times += [t for t in (self._seal_at, self._report_at, self._copy_at) if t is not None]
         return min(times)
 
     def on_deadline(self, now: float, out: Effects) -> None:
@@ -123,9 +124,9 @@ class Source:
                 if (known := self.jobs.pop(job_id, None)) is not None:
                     out.start(act.ReleaseInput(job_id, known.born or Generation(0)))
             case _:
-                self._job_message(message, out)
+                self._job_message(message, now, out)
 
-    def _job_message(self, message: msg.Message, out: Effects) -> None:
+    def _job_message(self, message: msg.Message, now: float, out: Effects) -> None:
         job = self.jobs.get(getattr(message, "job", JobId("")))
         if job is None or getattr(message, "generation", -1) < job.generation:
             self.refused += 1
@@ -137,8 +138,8 @@ class Source:
                 job.cut(message)
             case msg.Committed(batch=batch):
                 job.commit(batch, out)
-            case msg.Taken(stage=stage, partitions=partitions, batch=batch):
-                job.taken(stage, partitions, batch)
+            case msg.Taken():
+                job.taken(message, now)
             case msg.Reannounce(partitions=partitions, first=first, to=to):
                 for reading in job.readings.values():
                     if reading.stage == message.stage:
@@ -157,6 +158,8 @@ class Source:
                     job.seal(reading, out)
                 elif self._seal_at is None or due < self._seal_at:
                     self._seal_at = due
+        late = [job.copy_late(now, out) for job in self.jobs.values()]
+        self._copy_at = min((at for at in late if at is not None), default=None)
 
     def _sealed(self, event: ev.BatchSealed, now: float, out: Effects) -> None:
         job = self.jobs.get(event.job)
@@ -168,7 +171,13 @@ class Source:
         if known is not None:
             records += known.records
         self._unreported[event.job] = msg.SealedReport(
-            event.job, job.generation, self.settings.source, event.batch, records, event.backlog
+            event.job,
+            job.generation,
+            self.settings.source,
+            event.batch,
+            records,
+            event.backlog,
+            job.copied(),
         )
         if self._report_at is None:
             self._report_at = now + SEALED_REPORT_INTERVAL_S

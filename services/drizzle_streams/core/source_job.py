@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from drizzle_streams.core import actions as act
 from drizzle_streams.core.machine import Effects
+from drizzle_streams.core.speculation import Copies
 from drizzle_streams.model.bounds import Bounds
 from drizzle_streams.model.ids import (
     NO_BATCH,
@@ -26,6 +27,7 @@ from drizzle_streams.model.ids import (
     StreamId,
     WorkerId,
 )
+from drizzle_streams.model.job import JobSpec, Scheduling, StageSpec
 from drizzle_streams.model.placement import Placement
 from drizzle_streams.protocol import messages as msg
 
@@ -59,6 +61,20 @@ class StageReading:
     taken: dict[PartitionId, BatchId] = field(default_factory=dict[PartitionId, BatchId])
     sealing: bool = False
     retry_at: float = 0.0
+    copies: Copies | None = None
+
+
+def may_be_copied(spec: JobSpec, stage: StageSpec) -> bool:
+    """Whether tasks of a stage have results that others may make: no state, no sink, nobody's turn.
+
+    Sinks take the batches of a partition in order, so a copy that writes could overtake its original.
+    """
+    return (
+        spec.speculation
+        and spec.scheduling is not Scheduling.BARRIER
+        and not stage.stateful
+        and not stage.writes_output
+    )
 
 
 class SourceJob:
@@ -105,6 +121,8 @@ class SourceJob:
             for partition in reading.partitions:
                 needed = assign.needed[reading.stage][partition]
                 reading.taken[partition] = BatchId(needed - 1)
+            if reading.copies is not None:
+                reading.copies.begin(reading.sealed)
             self.offer_again(reading, reading.partitions, None, out)
 
     def _forget_run(self, out: Effects) -> None:
@@ -121,6 +139,8 @@ class SourceJob:
             if not partitions:
                 continue
             reading = StageReading(stage.stage, stage.stream, partitions, sealed=assign.committed)
+            if may_be_copied(assign.spec, stage):
+                reading.copies = Copies(assign.spec.batch_interval_ms)
             batches = self.recovered.pop(stage.stage, {})
             for batch in sorted(batches):
                 reading.batches[batch] = batches[batch]
@@ -204,16 +224,15 @@ class SourceJob:
             if only is None or owner == only:
                 by_owner.setdefault(owner, []).append(kept.bounds[partition])
         for owner, bounds in by_owner.items():
-            offer = msg.Offer(
-                self.job,
-                self.generation,
-                self.source,
-                reading.stage,
-                batch,
-                kept.sealed_at_ms,
-                tuple(bounds),
-            )
-            out.send(NodeId(owner), offer)
+            out.send(NodeId(owner), self._offer_of(reading, batch, tuple(bounds)))
+
+    def _offer_of(
+        self, reading: StageReading, batch: BatchId, bounds: tuple[Bounds, ...], *, copy: bool = False
+    ) -> msg.Offer:
+        sealed_at_ms = reading.batches[batch].sealed_at_ms
+        return msg.Offer(
+            self.job, self.generation, self.source, reading.stage, batch, sealed_at_ms, bounds, copy
+        )
 
     def offer_again(
         self,
@@ -229,13 +248,50 @@ class SourceJob:
             if open_:
                 self._offer(reading, batch, open_, only, out)
 
-    def taken(self, stage: StageId, partitions: tuple[PartitionId, ...], batch: BatchId) -> None:
-        """A worker computed an offered batch: credit."""
-        reading = self.readings.get(stage)
+    def taken(self, taken: msg.Taken, now: float) -> None:
+        """A worker computed an offered batch: credit, if it is the owner's own and no copy."""
+        reading = self.readings.get(taken.stage)
         if reading is None:
             return
-        for partition in partitions:
-            reading.taken[partition] = max(reading.taken.get(partition, NO_BATCH), batch)
+        for partition in taken.partitions:
+            if self.placement.owner(taken.stage, partition) == taken.worker:
+                self._credited(reading, partition, taken.batch, now)
+            elif reading.copies is not None:
+                reading.copies.copy_ended(taken.batch, partition)
+
+    def _credited(self, reading: StageReading, partition: PartitionId, batch: BatchId, now: float) -> None:
+        before = reading.taken.get(partition, NO_BATCH)
+        if batch <= before:
+            return
+        reading.taken[partition] = batch
+        for done in range(before + 1, batch + 1) if reading.copies is not None else ():
+            kept = reading.batches.get(BatchId(done))
+            if kept is not None and reading.copies is not None:
+                reading.copies.owner_took(BatchId(done), partition, now * 1000.0 - kept.sealed_at_ms)
+
+    def copy_late(self, now: float, out: Effects) -> float | None:
+        """Offer what is late a second time; when (cluster seconds) to look again."""
+        times: list[float] = []
+        for reading in self.readings.values():
+            if reading.copies is None:
+                continue
+            newest = list(reading.batches)[-IN_FLIGHT_MAX:]
+            sealed_at_ms = {batch: reading.batches[batch].sealed_at_ms for batch in newest}
+            taken = {p: reading.taken.get(p, NO_BATCH) for p in reading.partitions}
+            owners = {p: self.placement.owner(reading.stage, p) for p in reading.partitions}
+            copies, next_ms = reading.copies.due(now * 1000.0, sealed_at_ms, taken, owners)
+            for copy in copies:
+                kept = reading.batches[copy.batch]
+                bounds = tuple(kept.bounds[p] for p in copy.partitions)
+                out.send(NodeId(copy.to), self._offer_of(reading, copy.batch, bounds, copy=True))
+            if next_ms is not None:
+                times.append(next_ms / 1000.0)
+        return min(times, default=None)
+
+    def copied(self) -> msg.Copies:
+        """Copies of all stages since this source started."""
+        made = [reading.copies for reading in self.readings.values() if reading.copies is not None]
+        return msg.Copies(sum(c.started for c in made), sum(c.won for c in made), sum(c.wasted for c in made))
 
     def commit(self, batch: BatchId, out: Effects) -> None:
         """Two checkpoints are durable: bounds and input behind the older one are nobody's need any more."""

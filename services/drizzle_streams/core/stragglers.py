@@ -11,7 +11,8 @@ also be late by an amount that costs something (`slow_after_ms`). The rules:
   and gets no partitions at the next boundary. Only where the others have room for its work, and never
   more than half of the workers: a median says nothing about a majority.
 - It is *reinstated* when it has not stalled for a while, which it measures itself while it has nothing to
-  do (`core.stalls`), or as soon as the others have no room. Who relapses waits twice as long.
+  do (`core.stalls`), or as soon as the others have no room: their slots are full, or most tasks are late.
+  Who relapses waits twice as long, and who could not be spared is let be for as long.
 
 Everything here is a guess that costs a move if it is wrong, and never a result.
 """
@@ -54,6 +55,18 @@ PENANCE_S_MAX = 300.0
 REFORMED_S = 60.0
 """Who keeps partitions for so long without being relieved begins anew with `PENANCE_S`."""
 
+ROOM_RATIO = 0.8
+"""Others have room for the work of who is relieved if it makes them no busier than this (0..1)."""
+
+CROWDED_AFTER_MS_MIN = 200.0
+"""The others have no room, whatever their slots say, when most tasks are so late ..."""
+
+CROWDED_AFTER_BATCHES = 4
+"""... and by so many batch intervals: a source seals on for eight."""
+
+TASKS_RECENT = 32
+"""Tasks, of all workers, whose lateness shows that there is no room."""
+
 BATCHES_COMPARED_MAX = 512
 """Batches of stages that wait for the report of their last owner; the oldest are forgotten."""
 
@@ -76,6 +89,7 @@ class Conduct:
 
     slow: deque[tuple[float, JobId, BatchId]] = field(default_factory=deque[tuple[float, JobId, BatchId]])
     relieved_at: float | None = None
+    spared_until: float = 0.0
     reinstated_at: float | None = None
     stalled_at: float = 0.0
     penance_s: float = PENANCE_S
@@ -106,6 +120,7 @@ class Stragglers:
     def __init__(self) -> None:
         self._compared: dict[Task, dict[WorkerId, float]] = {}
         self._conduct: dict[WorkerId, Conduct] = {}
+        self._recent: deque[bool] = deque(maxlen=TASKS_RECENT)
         self.times_relieved = 0
 
     @property
@@ -125,6 +140,7 @@ class Stragglers:
         self, task: Task, worker: WorkerId, late_ms: float, owners: int, interval_ms: float, now: float
     ) -> None:
         """A worker's task ended so long after its batch was sealed; judged when all `owners` have one."""
+        self._recent.append(late_ms > max(CROWDED_AFTER_MS_MIN, CROWDED_AFTER_BATCHES * interval_ms))
         if owners < 2:
             return
         late = self._compared.setdefault(task, {})
@@ -155,9 +171,10 @@ class Stragglers:
         for worker in sorted(self.relieved):
             conduct = self._conduct[worker]
             clean_since = max(conduct.stalled_at, conduct.relieved_at or 0.0)
-            crowded = not self._room_without(self.relieved, workers)
+            crowded = self._crowded() or not _room_without(self.relieved, workers, 1.0)
             if crowded or now - clean_since >= conduct.penance_s:
                 conduct.relieved_at, conduct.reinstated_at = None, now
+                conduct.spared_until = now + conduct.penance_s if crowded else now
                 reason = "the others have no room" if crowded else f"no stall for {conduct.penance_s:g} s"
                 back.append((worker, reason))
         return back
@@ -168,14 +185,15 @@ class Stragglers:
         for member in workers:
             worker = WorkerId(member.node)
             conduct = self._conduct.get(worker)
-            if conduct is None or conduct.relieved_at is not None:
+            if conduct is None or conduct.relieved_at is not None or now < conduct.spared_until:
                 continue
             conduct.forget(now)
             without = self.relieved | {worker}
             if (
                 conduct.is_straggler()
                 and 2 * len(without) <= len(workers)
-                and self._room_without(without, workers)
+                and not self._crowded()
+                and _room_without(without, workers, ROOM_RATIO)
             ):
                 found.append((worker, f"slow in {len(conduct.slow)} batches of {SLOW_WITHIN_S:g} s"))
                 self._relieve(conduct, now)
@@ -196,15 +214,20 @@ class Stragglers:
             conduct.penance_s = min(2 * conduct.penance_s, PENANCE_S_MAX) if relapsed else PENANCE_S
         conduct.relieved_at = now
         conduct.slow.clear()
+        self._recent.clear()
         self.times_relieved += 1
 
     def _of(self, worker: WorkerId) -> Conduct:
         return self._conduct.setdefault(worker, Conduct())
 
-    @staticmethod
-    def _room_without(away: frozenset[WorkerId], workers: Sequence[Member]) -> bool:
-        """Whether the others could do all of the work: the rule of `core.headroom` for a loss of these."""
-        found = headroom(workers)
-        rest = sum(member.size for member in workers if WorkerId(member.node) not in away)
-        slots = sum(member.size for member in workers)
-        return found is not None and rest > 0 and found.utilisation < rest / slots
+    def _crowded(self) -> bool:
+        """Whether most tasks of late are late, whoever has them: everybody has too much to do."""
+        return len(self._recent) == TASKS_RECENT and 2 * sum(self._recent) > TASKS_RECENT
+
+
+def _room_without(away: frozenset[WorkerId], workers: Sequence[Member], ratio: float) -> bool:
+    """Whether the others could do all of the work: the rule of `core.headroom` for a loss of these."""
+    found = headroom(workers)
+    rest = sum(member.size for member in workers if WorkerId(member.node) not in away)
+    slots = sum(member.size for member in workers)
+    return found is not None and rest > 0 and found.utilisation < ratio * rest / slots

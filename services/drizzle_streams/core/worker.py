@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
 from drizzle_streams.core.cohorts import Cohort
+from drizzle_streams.core.copies import copy_cohort
 from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.stalls import StallWatch
 from drizzle_streams.core.worker_blocks import Wanted
@@ -119,12 +120,8 @@ class Worker:
                 self._leave(now, out)
             case ev.BlocksFetched() | ev.FetchFailed() | ev.InputFetched() | ev.InputFetchFailed():
                 self._fetch_ended(event, out)
-            case ev.TaskFinished(key=key) | ev.TaskCrashed(key=key):
-                self._slot_freed(now)
-                if isinstance(event, ev.TaskCrashed):
-                    self._failed(key.job, event.error, out)
-                elif (job := self.jobs.get(key.job)) is not None:
-                    job.finished(key, now, out)
+            case ev.TaskFinished() | ev.TaskCrashed():
+                self._task_ended(event, now, out)
             case _:
                 self._work_ended(event, now, out)
         self._run_ready(out, now)
@@ -231,6 +228,18 @@ class Worker:
             case _:
                 return  # a snapshot that failed: the next one is tried in its turn
 
+    def _task_ended(self, event: ev.TaskFinished | ev.TaskCrashed, now: float, out: Effects) -> None:
+        key = event.key
+        self._slot_freed(now)
+        job = self.jobs.get(key.job)
+        if isinstance(event, ev.TaskFinished):
+            if job is not None:
+                job.finished(key, now, out)
+        elif key.cohort != copy_cohort(key.stage):
+            self._failed(key.job, event.error, out)
+        elif job is not None:
+            job.copies.ended(key)  # what is wrong with it, its original will say
+
     def _fetch_ended(
         self,
         event: ev.BlocksFetched | ev.FetchFailed | ev.InputFetched | ev.InputFetchFailed,
@@ -265,6 +274,9 @@ class Worker:
 
     def _run_ready(self, out: Effects, now: float) -> None:
         while self._running < self.settings.slots:
+            if any(job.run_copy(out) for job in self.jobs.values()):
+                self._slots_change(now, by=1)
+                continue
             found = [(job, cohort) for job in self.jobs.values() for cohort in job.ready()]
             if not found:
                 return

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from drizzle_streams.core import actions as act
 from drizzle_streams.core.arrivals import Arrivals, mask_of
 from drizzle_streams.core.cohorts import Cohort
+from drizzle_streams.core.copies import CopyTask, CopyTasks
 from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.retained import Retained, Run
 from drizzle_streams.model.ids import (
@@ -74,6 +75,7 @@ class JobBlocks:
         self.latencies: list[msg.BatchLatency] = []
         self.lateness: list[msg.TaskLateness] = []
         self._cohorts_made = 0
+        self.copies = CopyTasks()
         self.upstreams = [tuple((i, spec.stages[i].partitions) for i in s.inputs) for s in spec.stages]
 
     # --- announcements --------------------------------------------------------------------
@@ -164,6 +166,9 @@ class JobBlocks:
         What is computed already is credited again: the credit may have been refused with an
         older generation, and a source without credit seals nothing.
         """
+        if offer.copy:
+            self._offered_copy(offer, carried=carried, out=out)
+            return
         self._credit_again(offer, out)
         if not self._oldest(offer.stage) <= offer.batch <= self._newest(offer.stage):
             return
@@ -174,6 +179,18 @@ class JobBlocks:
         if carried:
             self._arrived(fragment, offer.sealed_at_ms)
         else:
+            self._fetch(act.FetchInput(fragment, offer.source, offer.bounds, offer.sealed_at_ms), out)
+
+    def _offered_copy(self, offer: msg.Offer, *, carried: bool, out: Effects) -> None:
+        """Somebody is late: compute it here as well, unless we are late ourselves."""
+        own = self._of_stage(offer.stage)
+        if not own or any(cohort.computed < offer.batch for cohort in own):
+            return
+        partitions = tuple(b.partition for b in offer.bounds)
+        fragment = act.Fragment(
+            offer.job, offer.stage, act.INPUT, offer.batch, NodeId(offer.source), partitions, partitions
+        )
+        if self.copies.offer(CopyTask(fragment, offer.sealed_at_ms, here=carried)) and not carried:
             self._fetch(act.FetchInput(fragment, offer.source, offer.bounds, offer.sealed_at_ms), out)
 
     def _credit_again(self, offer: msg.Offer, out: Effects) -> None:
@@ -200,7 +217,8 @@ class JobBlocks:
     def input_fetched(self, fetch: act.FetchInput) -> None:
         """Pulled records are here."""
         self.fetching.discard(fetch)
-        self._arrived(fetch.fragment, fetch.sealed_at_ms)
+        if not self.copies.arrived(fetch.fragment):
+            self._arrived(fetch.fragment, fetch.sealed_at_ms)
 
     def _arrived(self, fragment: act.Fragment, sealed_at_ms: float) -> None:
         if self._oldest(fragment.downstream) <= fragment.batch <= self._newest(fragment.downstream):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
 from drizzle_streams.core.cohorts import Cohort
+from drizzle_streams.core.copies import CopyTask
 from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.retained import Run
 from drizzle_streams.core.worker_blocks import Wanted
@@ -31,6 +32,7 @@ class WorkerJob(JobLaunches):
     def assign(self, assign: msg.Assign, now: float, out: Effects) -> None:
         """Take a generation: give up, adopt, and announce what others now need from us."""
         self.generation = assign.generation
+        self.copies.clear()
         self.boundary = None
         self.failed = False
         self.placement = assign.placement
@@ -146,8 +148,32 @@ class WorkerJob(JobLaunches):
         key = TaskKey(self.spec.job, cohort.stage, cohort.cohort, batch)
         out.start(act.RunTask(key, cohort.partitions, table.pieces(batch, cohort.mask), sealed_at_ms))
 
+    def run_copy(self, out: Effects) -> bool:
+        """Start a copy of another worker's task, if there is one to run."""
+        task = self.copies.start(self.spec.job) if self.loaded and not self.failed else None
+        if task is not None:
+            out.start(task)
+        return task is not None
+
+    def _copied(self, copy: CopyTask, out: Effects) -> None:
+        """Its blocks are as good as the original's: announce them, and tell the source."""
+        fragment, stage = copy.fragment, copy.stage
+        self.retained.keep(stage, fragment.batch, fragment.partitions, copy.sealed_at_ms)
+        run = Run(fragment.batch, fragment.batch, fragment.partitions, copy.sealed_at_ms)
+        for below in self.spec.downstream(stage):
+            for owner, partitions in self.placement.by_owner(below.stage).items():
+                self._tell(stage, Wanted(below.stage, owner, partitions, fragment.batch), run, out)
+        taken = msg.Taken(
+            self.spec.job, self.generation, self.worker, stage, fragment.partitions, fragment.batch
+        )
+        out.send(fragment.sender, taken)
+
     def finished(self, key: TaskKey, now: float, out: Effects) -> None:
         """A batch is computed: announce its blocks, write its rows, maybe snapshot, give credit."""
+        copy = self.copies.ended(key)
+        if copy is not None:
+            self._copied(copy, out)
+            return
         cohort = self.cohorts.get(key.cohort)
         if cohort is None:
             return
@@ -228,6 +254,9 @@ class WorkerJob(JobLaunches):
             if other.computed == cohort.computed:
                 self._merge(cohort, other, now, out)
         through = BatchId(self._oldest(cohort.stage) - 1)
+        kept = self.copies.keeps_from(cohort.stage)
+        if kept is not None:
+            through = BatchId(min(through, kept - 1))
         if self.arrivals[cohort.stage].release(through):
             out.start(act.ReleaseFragments(self.spec.job, cohort.stage, through))
 

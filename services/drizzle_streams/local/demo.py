@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,11 +39,13 @@ BLOCK_MS_MIN = 5.0
 KILLS = ("worker", "coordinator", "source", "redis", "none")
 
 Values = dict[str, Any]
+Disturb = Callable[[LocalCluster], Coroutine[Any, Any, None]]
+"""Something done to the cluster while the load runs; it begins and ends with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class DemoSettings:
-    """What is asked of a demo run; `kill` names who gets SIGKILL half-way."""
+    """What is asked of a demo run; `kill` names who gets SIGKILL half-way; `disturb` is for benchmarks."""
 
     directory: Path
     rate: int = 20_000
@@ -58,6 +60,8 @@ class DemoSettings:
     scheduling: SchedulingMode = "group"
     group_size: int | Literal["auto"] = 20
     seed: int = 0
+    speculation: bool = True
+    disturb: Disturb | None = None
 
     @property
     def block_ms(self) -> float:
@@ -128,7 +132,8 @@ class _Run:
         await self._loadgen("ads", "--seed", str(self.settings.seed), "--out", str(self.ads))
         await self._submit()
         self._phase("running")
-        await together(self._load(), self._kill_half_way())
+        disturb = self.settings.disturb
+        await together(self._load(), disturb(self.cluster) if disturb else self._kill_half_way())
         self._phase("checking")
         verdict = await self._check()
         job = await self.cluster.ask(f"/jobs/{JOB}")
@@ -144,6 +149,7 @@ class _Run:
             scheduling=settings.scheduling,
             group_size=settings.group_size,
             name=JOB,
+            speculation=settings.speculation,
         )
         await asyncio.to_thread(job.submit, self.cluster.address, token=self.cluster.token)
 

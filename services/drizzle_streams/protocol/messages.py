@@ -108,6 +108,18 @@ class BatchLatency:
 
 
 @dataclass(frozen=True, slots=True)
+class Copies:
+    """Copies of straggling tasks: started; first with the result; second with it."""
+
+    started: int
+    won: int
+    wasted: int
+
+
+NO_COPIES = Copies(0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
 class TaskLateness:
     """How long after a batch was sealed a stage's task of it ended on one worker."""
 
@@ -170,7 +182,10 @@ class DoneReport:
 
 @dataclass(frozen=True, slots=True)
 class SealedReport:
-    """A source sealed batches up to `batch`; `backlog` records wait behind it."""
+    """A source sealed batches up to `batch`; `backlog` records wait behind it.
+
+    `copies` of straggling tasks since the source started.
+    """
 
     job: JobId
     generation: Generation
@@ -178,6 +193,7 @@ class SealedReport:
     batch: BatchId
     records: int
     backlog: int
+    copies: Copies = NO_COPIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,7 +387,10 @@ class StopJob:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A sealed batch of some stream partitions, for their owner; records ride along or are pulled."""
+    """A sealed batch of some stream partitions, for their owner; records ride along or are pulled.
+
+    `copy`: for somebody else, because the owner is late with it (`core.speculation`).
+    """
 
     job: JobId
     generation: Generation
@@ -380,11 +399,12 @@ class Offer:
     batch: BatchId
     sealed_at_ms: float
     bounds: tuple[Bounds, ...]
+    copy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The offered batch has been computed: credit for the source to seal further."""
+    """The offered batch has been computed: credit for the source to seal further, if by its owner."""
 
     job: JobId
     generation: Generation

@@ -95,6 +95,12 @@ class CoordinatorMetrics:
         self.speculations = sheet.counter(
             "drizzle_speculations_total", "Second copies of tasks started because the first straggled", "job"
         )
+        self.speculations_won = sheet.counter(
+            "drizzle_speculations_won_total", "Second copies of tasks that had the result first", "job"
+        )
+        self.speculations_wasted = sheet.counter(
+            "drizzle_speculations_wasted_total", "Second copies of tasks whose first one came first", "job"
+        )
         self.batches_replayed = sheet.counter(
             "drizzle_batches_replayed_total", "Batches computed again after a loss", "job"
         )
