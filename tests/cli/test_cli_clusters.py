@@ -241,6 +241,14 @@ def test_a_command_waits_for_a_leader_but_not_for_ever(
     assert len(known.asked) > 1
 
 
+def test_the_consoles_link_leads_to_the_leader_if_that_is_one_of_ours(
+    drizzle: Drizzle, known: Cluster, other: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other.stands_by_for = known.address
+    monkeypatch.setenv("DRIZZLE_CLUSTER", f"{other.address},{known.address}")
+    assert drizzle("console").out.startswith(f"{known.address}/console/enter?ticket=")
+
+
 # --- what they show -----------------------------------------------------------------------------
 
 

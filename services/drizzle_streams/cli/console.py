@@ -18,6 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The cluster, and whether to open it."""
     add_cluster(parser)
     parser.add_argument("--open", action="store_true", help="open it in this machine's browser")
+    parser.add_argument(
+        "--at",
+        metavar="URL",
+        help="where your browser reaches the coordinator, if that is not the address of the cluster",
+    )
     parser.epilog = """\
 The link signs in for some hours, may only look, and must be used within ten minutes. It is made
 here, from the cluster's secret (or a user token that ends as soon). Of several coordinators it leads
@@ -25,13 +30,13 @@ to the one that leads.
 
 examples:
   drizzle console --open
-  drizzle console --cluster http://coordinator:7070"""
+  docker compose exec coordinator drizzle console --at http://127.0.0.1:7070"""
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the link, or open it."""
     to = found(arguments)
-    link = sign_in_link(_leader(to), to.token)
+    link = sign_in_link(arguments.at or _leader(to), to.token)
     if not (arguments.open and webbrowser.open(link)):
         print(link)
     return 0
@@ -52,7 +57,7 @@ def sign_in_link(addresses: str, token: str) -> str:
     from drizzle_streams.protocol.tokens import TokenKind, credential
 
     ticket = credential(token, TokenKind.USER, time.time(), subject="link", ttl_s=TICKET_TTL_S)
-    return f"{addresses.split(',', maxsplit=1)[0].strip()}{ENTER_PATH}?ticket={ticket}"
+    return f"{addresses.split(',', maxsplit=1)[0].strip().rstrip('/')}{ENTER_PATH}?ticket={ticket}"
 
 
 async def open_console(link: str) -> bool:
