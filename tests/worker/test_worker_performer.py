@@ -27,6 +27,7 @@ from tests.worker.worker_worlds import (
     all_rows,
     laid_out,
     latest,
+    letters_in,
     metric,
     offer_of,
     partitions,
@@ -292,10 +293,11 @@ async def test_dead_letters_and_late_records_are_counted_and_kept(world: World) 
     await hand.bench.letters.flush()
     assert metric(hand.registry, "drizzle_dead_letters_total", job=JOB) == 1
     assert metric(hand.registry, "drizzle_late_records_total", job=JOB) == 4
-    reasons = [command[command.index("reason") + 1] for command in hand.letters.commands]
+    reasons = [letter[5] for command in hand.letters.commands for letter in letters_in(command)]
     assert "value" in str(reasons[0])
     assert reasons[1:] == [LATE_REASON] * 4, "one per group and stream partition"
-    assert {command[1] for command in hand.letters.commands} == {f"drizzle:{JOB}:dead"}
+    keys = (f"drizzle:{JOB}:dead", f"drizzle:{world.job.spec.run}:dead:marks")
+    assert {command[3:5] for command in hand.letters.commands} == {keys}
 
 
 async def test_a_forgotten_run_frees_its_slots_and_says_nothing_else(world: World) -> None:

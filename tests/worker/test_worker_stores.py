@@ -11,22 +11,19 @@ from hypothesis import strategies as st
 
 from drizzle_streams.core.actions import INPUT, Fragment
 from drizzle_streams.engine.frames import Block
-from drizzle_streams.engine.records import DeadLetter
-from drizzle_streams.errors import BackPressureError, CorruptError, StoreError
+from drizzle_streams.errors import BackPressureError, CorruptError
 from drizzle_streams.model.bounds import Bounds
 from drizzle_streams.model.ids import BatchId, JobId, NodeId, Offset, PartitionId, StageId
 from drizzle_streams.model.job import JobSpec, StageSpec, key_group_range
 from drizzle_streams.transport.entries import Entry, EntryFormat, encode_entries
 from drizzle_streams.transport.tasks import OwnedTasks
-from drizzle_streams.worker import deadletters
 from drizzle_streams.worker.blocks import BlockStore, ShareKey
 from drizzle_streams.worker.bundles import Served, pack_answer, pack_share, unpack_answer, unpack_share
 from drizzle_streams.worker.chains import Chain
 from drizzle_streams.worker.cutting import cut, wanted_ranges
-from drizzle_streams.worker.deadletters import DeadLetters
 from drizzle_streams.worker.fragments import FragmentStore, input_of
 from drizzle_streams.worker.outputs import owner_of, split_rows
-from tests.worker.worker_worlds import JOB, MAP, REDUCE, Letters, partitions
+from tests.worker.worker_worlds import JOB, MAP, REDUCE, partitions
 
 
 def block(*numbers: int, rows: int = 4) -> Block:
@@ -304,44 +301,3 @@ async def test_a_chain_runs_one_at_a_time_in_order() -> None:
     assert log[-1] == "three ends"
     await tasks.close()
     assert chain.length == 0
-
-
-# --- dead letters -------------------------------------------------------------------------
-
-
-def letters(count: int) -> list[DeadLetter]:
-    return [DeadLetter(1, offset, "bad", b"record") for offset in range(count)]
-
-
-async def test_letters_are_written_in_bounded_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deadletters, "WAITING_MAX", 1_200)
-    link = Letters()
-    dead = DeadLetters(link, "space")
-    dead.add(JobId("j"), MAP, BatchId(4), letters(1_500))
-    assert (dead.waiting, dead.dropped) == (1_200, 300)
-    tasks = OwnedTasks(lambda error: pytest.fail(str(error)))
-    tasks.start(dead.run(), "letters")
-    await dead.flush()
-    await tasks.close()
-    assert dead.written == len(link.commands) == 1_200
-    assert link.commands[7][:6] == ("XADD", "space:j:dead", "MAXLEN", "~", 10_000, "*")
-    assert link.commands[7][6:] == (
-        *("batch", 4, "stage", 0, "partition", 1, "offset", 7),
-        *("reason", "bad", "record", b"record"),
-    )
-
-
-async def test_letters_that_cannot_be_written_are_counted() -> None:
-    class Broken(Letters):
-        async def run(self, what: str, commands: object) -> list[object]:
-            raise StoreError("Redis is away")
-
-    dead = DeadLetters(Broken(), "space")
-    tasks = OwnedTasks(lambda error: pytest.fail(str(error)))
-    tasks.start(dead.run(), "letters")
-    dead.add(JobId("j"), MAP, BatchId(4), letters(3))
-    await dead.flush()
-    dead.add(JobId("j"), MAP, BatchId(5), letters(2))
-    await dead.flush()
-    await tasks.close()
-    assert (dead.dropped, dead.waiting) == (5, 0)

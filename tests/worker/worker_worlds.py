@@ -135,7 +135,7 @@ def all_rows(batches: int, count: int = 30) -> list[Row]:
 
 
 class Letters:
-    """A link that keeps what it is told."""
+    """A link that keeps what it is told, as a Redis that has none of the letters yet."""
 
     def __init__(self) -> None:
         self.commands: list[Command] = []
@@ -146,7 +146,13 @@ class Letters:
 
     async def run(self, what: str, commands: Sequence[Command]) -> list[Any]:
         self.commands += commands
-        return []
+        return [len(letters_in(command)) for command in commands]
+
+
+def letters_in(command: Command) -> list[Command]:
+    """The letters of one call: mark, batch, stage, partition, offset, reason, record."""
+    rest = command[7:]
+    return [rest[at : at + 7] for at in range(0, len(rest), 7)]
 
 
 @dataclass

@@ -11,6 +11,7 @@ from drizzle_streams.errors import BackPressureError
 from drizzle_streams.model.task import TaskError, TaskKey
 from drizzle_streams.worker.blocks import ShareKey
 from drizzle_streams.worker.cohorts import Cohort, Output
+from drizzle_streams.worker.deadletters import Origin
 from drizzle_streams.worker.execution import Result, Work, execute
 from drizzle_streams.worker.inputs import LostInputError, collect
 from drizzle_streams.worker.jobs import JobRun
@@ -66,7 +67,7 @@ def _file(job: JobRun, cohort: Cohort, action: act.RunTask, result: Result) -> N
     if job.spec.stage(key.stage).writes_output:
         cohort.outputs[key.batch] = Output(result.rows, action.sealed_at_ms)
     if result.letters:
-        bench.letters.add(key.job, key.stage, key.batch, result.letters)
+        bench.letters.add(Origin(key.job, job.spec.run, key.stage, key.batch), result.letters)
     if result.compaction is not None:
         cohort.merging = True
         bench.tasks.start(_compact(job, cohort, result.compaction), f"merging state of {job.spec.run}")
