@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
+import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http.cookies import SimpleCookie
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -21,6 +24,7 @@ from drizzle_streams.coordinator.console_feed import (
     Feed,
     Subscriber,
 )
+from drizzle_streams.coordinator.console_page import page_files
 from drizzle_streams.coordinator.console_reports import REPORTS_KEPT_MAX, Reports
 from drizzle_streams.coordinator.console_session import FORM_BYTES_MAX, TICKET_TTL_S
 from drizzle_streams.coordinator.console_view import Leader
@@ -40,7 +44,7 @@ from drizzle_streams.model.ids import (
 from drizzle_streams.protocol import messages as msg
 from drizzle_streams.protocol.tokens import TokenKind
 from drizzle_streams.transport.auth import SESSION_COOKIE, SESSION_TTL_S
-from tests.bearer import minted
+from tests.bearer import bearer, minted
 from tests.services.service_worlds import (
     TOKEN,
     ask,
@@ -53,6 +57,7 @@ from tests.services.service_worlds import (
     worker,
 )
 
+ROOT = Path(__file__).resolve().parents[2]
 LEADER = Leader("coordinator", "http://127.0.0.1:1", 1, 0.0, "0")
 
 
@@ -317,6 +322,17 @@ async def test_the_page_may_load_nothing_from_elsewhere_and_be_framed_by_nobody(
     assert "frame-ancestors 'none'" in policy
 
 
+def test_whatever_the_page_loads_is_there_and_is_packed() -> None:
+    page = ROOT / "services/drizzle_streams/coordinator/page"
+    loaded = set(re.findall(r'"/console/page/([^"]+)"', (page / "index.html").read_text()))
+    for script in page.glob("*.js"):
+        loaded |= set(re.findall(r'from "\./([^"]+)"', script.read_text()))
+    assert loaded <= set(page_files())
+    package = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    packed = {file for glob in package["drizzle_streams.coordinator"] for file in page.parent.glob(glob)}
+    assert {file for file in page.rglob("*") if file.is_file()} == packed
+
+
 # --- the stream itself -------------------------------------------------------------------------
 
 
@@ -342,8 +358,6 @@ async def test_the_feed_shows_a_job_and_what_workers_measured_of_its_batches(coo
 
 async def first_events(address: str) -> dict[str, Any]:
     """The first `cluster` and `job` of a new stream."""
-    from tests.bearer import bearer
-
     found: dict[str, Any] = {}
     async with (
         aiohttp.ClientSession(headers={"Authorization": bearer(TOKEN)}) as session,
