@@ -193,7 +193,7 @@ def workers_metrics(registry: CollectorRegistry) -> None:
     made.read_refused(dict, dict)
     made.read_failures(
         **dict.fromkeys(
-            ("fetches", "tasks", "snapshots", "snapshots_damaged", "letters_dropped"), lambda: 0.0
+            ("fetches", "tasks", "snapshots", "outages", "snapshots_damaged", "letters_dropped"), lambda: 0.0
         )
     )
 

@@ -248,6 +248,10 @@ class WorkerServiceSettings(MemberSettings, StoreSettings):
         default=512 * MIB,
         metadata=_setting(_size(MIB, 1024 * GIB), "blocks and fragments held in memory"),
     )
+    outage_s_max: int = field(
+        default=600,
+        metadata=_setting(_whole(1, 86_400), "seconds that sinks and restores wait for a store that is away"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

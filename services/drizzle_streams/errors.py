@@ -28,6 +28,10 @@ class StoreError(DrizzleError):
     """A durable store did not do what was asked within its bounds."""
 
 
+class OutageError(StoreError):
+    """Nobody answered within the bound: it may be asked again, and perhaps was done."""
+
+
 class FencedError(StoreError):
     """A newer generation exists: whoever wrote must stop writing."""
 

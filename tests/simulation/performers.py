@@ -49,6 +49,8 @@ class SimWorker:
         self.blocks: dict[tuple[int, int], Block] = {}
         self.spec = None
         self.forgotten = 0
+        self.pressed = False
+        self.blocks_seen_max = 0
 
     def perform(self, action: act.Start) -> None:
         name = "_" + type(action).__name__
@@ -91,6 +93,15 @@ class SimWorker:
         for key in [k for k in self.blocks if k[1] <= action.through]:
             del self.blocks[key]
         self.parted = {key: kept for key, kept in self.parted.items() if kept[0] >= action.through}
+        self._weigh()
+
+    def _weigh(self) -> None:
+        """Blocks of so many stages and batches are full."""
+        self.blocks_seen_max = max(self.blocks_seen_max, len(self.blocks))
+        pressed = len(self.blocks) >= self.world.blocks_max
+        if pressed != self.pressed:
+            self.pressed = pressed
+            self.life.later(0.0, lambda: ev.MemoryPressed(pressed))
 
     def _ForgetJob(self, action: act.ForgetJob) -> None:  # noqa: N802
         self.cohorts, self.fragments, self.blocks, self.parted = {}, {}, {}, {}
@@ -165,6 +176,7 @@ class SimWorker:
                 self._map(action)
             else:
                 self._reduce(action)
+            self._weigh()
             return ev.TaskFinished(key)
 
         self.life.later(self.world.task_seconds(self.life), run)

@@ -134,6 +134,7 @@ class World:
         self.sink = SimSink(self.history)
         self.asked = 0
         self.handed_over = 0
+        self.blocks_max = 1 << 30
         self.slow: dict[str, float] = {}
         self.stopped: set[str] = set()
         self.records_sent = 0

@@ -316,16 +316,19 @@ async def test_a_forgotten_run_frees_its_slots_and_says_nothing_else(world: Worl
     assert (a.bench.blocks.bytes, a.bench.fragments.bytes) == (0, 0)
 
 
-async def test_blocks_beyond_the_bound_are_a_clear_failure(world: World) -> None:
+async def test_the_bound_of_blocks_is_told_and_that_there_is_room_again(world: World) -> None:
     hand = await world.hand("a", held_bytes_max=20_000)
     given = {p: [(f"{p}-{i}", 1, 1_000_000) for i in range(500)] for p in A}
     assert hand.performer.absorb(NodeId(SOURCE), offer_of(0, given), payload_of(given, 0))
     fragment = act.Fragment(JOB, MAP, act.INPUT, BatchId(0), NodeId(SOURCE), A, A)
     key = TaskKey(JOB, MAP, COHORT, BatchId(0))
     hand.performer.perform(act.RunTask(key, A, (act.Piece(fragment, A, A),), 0.0))
-    crashed = await hand.events.next(ev.TaskCrashed)
-    assert "blocks_bytes_max" in crashed.error.message
+    assert (await hand.events.next(ev.MemoryPressed)).pressed
+    assert (await hand.events.next(ev.TaskFinished)).key == key, "what is computed is kept"
     assert not hand.performer.absorb(NodeId(SOURCE), offer_of(1, given), payload_of(given, 1)), "it is full"
+    hand.performer.perform(act.ReleaseFragments(JOB, MAP, BatchId(0)))
+    hand.performer.perform(act.DropBlocks(JOB, BatchId(0)))
+    assert not (await hand.events.next(ev.MemoryPressed)).pressed
 
 
 async def test_payloads_that_the_machine_would_refuse_are_not_kept(world: World) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from drizzle_streams.core.actions import INPUT, Fragment
 from drizzle_streams.engine.frames import Block
-from drizzle_streams.errors import BackPressureError, CorruptError
+from drizzle_streams.errors import CorruptError
 from drizzle_streams.model.bounds import Bounds
 from drizzle_streams.model.ids import BatchId, JobId, NodeId, Offset, PartitionId, StageId
 from drizzle_streams.model.job import JobSpec, StageSpec, key_group_range
@@ -43,7 +43,7 @@ def held(store: BlockStore, batch: int, *numbers: int) -> list[list[int]] | None
 
 
 def test_blocks_are_found_by_partition_each_once() -> None:
-    store = BlockStore(1 << 20)
+    store = BlockStore()
     store.add(JOB, MAP, BatchId(1), block(2, 3), 5.0)
     store.add(JOB, MAP, BatchId(1), block(0, 1), 7.0)
     assert held(store, 1, 0, 1, 2, 3) == [[0, 1], [2, 3]]
@@ -58,7 +58,7 @@ def test_blocks_are_found_by_partition_each_once() -> None:
 
 
 def test_a_block_computed_again_replaces_the_one_before() -> None:
-    store = BlockStore(1 << 20)
+    store = BlockStore()
     store.add(JOB, MAP, BatchId(1), block(0, 1), 0.0)
     size = store.bytes
     for _ in range(10):
@@ -67,7 +67,7 @@ def test_a_block_computed_again_replaces_the_one_before() -> None:
 
 
 def test_shares_are_given_out_once_and_count() -> None:
-    store, key = BlockStore(1 << 20), ShareKey(REDUCE, partitions(0), partitions(1))
+    store, key = BlockStore(), ShareKey(REDUCE, partitions(0), partitions(1))
     store.add(JOB, MAP, BatchId(1), block(0), 0.0)
     bare = store.bytes
     store.add(JOB, MAP, BatchId(2), block(0), 0.0, [(key, b"x" * 50)])
@@ -80,7 +80,7 @@ def test_shares_are_given_out_once_and_count() -> None:
 
 
 def test_dropped_and_forgotten_blocks_leave_nothing() -> None:
-    store, other = BlockStore(1 << 20), JobId("other")
+    store, other = BlockStore(), JobId("other")
     for batch in range(6):
         store.add(JOB, MAP, BatchId(batch), block(0), 0.0)
         store.add(JOB, REDUCE, BatchId(batch), block(0), 0.0)
@@ -92,13 +92,6 @@ def test_dropped_and_forgotten_blocks_leave_nothing() -> None:
     assert store.blocks == 6
     store.drop(other, BatchId(5))
     assert (store.blocks, store.bytes) == (0, 0)
-
-
-def test_the_bound_of_blocks_is_an_error_that_changes_nothing() -> None:
-    store = BlockStore(200)
-    with pytest.raises(BackPressureError, match="blocks_bytes_max"):
-        store.add(JOB, MAP, BatchId(1), block(0, 1, 2, rows=50), 0.0)
-    assert (store.bytes, store.blocks, held(store, 1, 0)) == (0, 0, None)
 
 
 # --- fragments ----------------------------------------------------------------------------

@@ -532,7 +532,7 @@ class CoordinatorJob:
         job = self.spec.job
         self._put_checkpoint(out)
         out.put(job_key(job, "blocks"), BlocksRecord(self._blocks_held()))
-        committed = msg.Committed(job, self.generation, self.checkpoints.floor)
+        committed = msg.Committed(job, self.generation, self.checkpoints.floor, checkpoint.batch)
         for node in self.nodes():
             out.send(node, committed)
         if obsolete:

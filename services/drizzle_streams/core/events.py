@@ -193,6 +193,13 @@ class InputFetchFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryPressed:
+    """Blocks and fragments have reached their bound, or (`pressed` false) there is room again."""
+
+    pressed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class LeaveRequested:
     """This worker is asked to stop: it goes when its partitions have moved."""
 
@@ -283,6 +290,7 @@ Event = (
     | FetchFailed
     | InputFetched
     | InputFetchFailed
+    | MemoryPressed
     | LeaveRequested
     | BatchSealed
     | SealFailed

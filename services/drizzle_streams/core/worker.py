@@ -56,6 +56,7 @@ class Worker:
         self.refused = 0
         self.rejoining = False
         self.leaving = False
+        self.pressed = False
         self._alone_at: float | None = None
         self._running = 0
         self._replayed_last = False
@@ -167,7 +168,8 @@ class Worker:
                 job.cut(message, out)
             case msg.LaunchStage():
                 job.launch_stage(message, now, out)
-            case msg.Committed(batch=batch):
+            case msg.Committed(batch=batch, newest=newest):
+                job.newest = max(job.newest, newest)
                 job.commit(batch, out)
             case msg.Reannounce():
                 self._reannounce(job, message, out)
@@ -202,6 +204,9 @@ class Worker:
     # --- work that ended ------------------------------------------------------------------
 
     def _work_ended(self, event: ev.Event, now: float, out: Effects) -> None:
+        if isinstance(event, ev.MemoryPressed):
+            self.pressed = event.pressed
+            return
         job = self.jobs.get(getattr(event, "job", JobId("")))
         if job is None:
             return
@@ -210,6 +215,27 @@ class Worker:
                 job.loaded = True
             case ev.ProgramFailed(error=error) | ev.OutputFailed(error=error):
                 self._failed(event.job, error, out)
+            case ev.CohortOpened() | ev.CohortFailed() | ev.CohortDamaged():
+                self._opening_ended(job, event, now, out)
+            case ev.OutputWritten(cohort=cohort, last=last):
+                job.output_written(cohort, last, now, out)
+            case ev.SnapshotTaken(snapshot=snapshot, seconds=seconds):
+                me = self.settings.worker
+                stored = msg.SnapshotStored(event.job, job.generation, me, snapshot, seconds)
+                out.send(COORDINATOR, stored)
+            case ev.SnapshotFailed(batch=batch):
+                job.doubtful = max(job.doubtful, batch)  # the next one is tried in its turn
+            case _:
+                return
+
+    def _opening_ended(
+        self,
+        job: WorkerJob,
+        event: ev.CohortOpened | ev.CohortFailed | ev.CohortDamaged,
+        now: float,
+        out: Effects,
+    ) -> None:
+        match event:
             case ev.CohortOpened(cohort=cohort):
                 if cohort in job.cohorts:
                     job.cohorts[cohort].open = True
@@ -219,14 +245,6 @@ class Worker:
                     self._failed(event.job, error, out)
             case ev.CohortDamaged():
                 job.snapshot_damaged(event, out)
-            case ev.OutputWritten(cohort=cohort, last=last):
-                job.output_written(cohort, last, now, out)
-            case ev.SnapshotTaken(snapshot=snapshot, seconds=seconds):
-                me = self.settings.worker
-                stored = msg.SnapshotStored(event.job, job.generation, me, snapshot, seconds)
-                out.send(COORDINATOR, stored)
-            case _:
-                return  # a snapshot that failed: the next one is tried in its turn
 
     def _task_ended(self, event: ev.TaskFinished | ev.TaskCrashed, now: float, out: Effects) -> None:
         key = event.key
@@ -277,7 +295,8 @@ class Worker:
             if any(job.run_copy(out) for job in self.jobs.values()):
                 self._slots_change(now, by=1)
                 continue
-            found = [(job, cohort) for job in self.jobs.values() for cohort in job.ready()]
+            pressed = self.pressed
+            found = [(job, cohort) for job in self.jobs.values() for cohort in job.ready(pressed=pressed)]
             if not found:
                 return
             job, cohort = min(found, key=lambda pair: self._turn(*pair))

@@ -61,6 +61,8 @@ class JobBlocks:
         self.failed = False
         self.committed = NO_BATCH
         self.snapshot_every = 1
+        self.newest = NO_BATCH
+        self.doubtful = NO_BATCH
         self.notify_through = NO_BATCH
         self.launched: list[BatchId] = [NO_BATCH for _ in spec.stages]
         self.group = NO_GROUP

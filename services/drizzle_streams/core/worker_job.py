@@ -12,6 +12,7 @@ from drizzle_streams.core import events as ev
 from drizzle_streams.core.cohorts import Cohort
 from drizzle_streams.core.copies import CopyTask
 from drizzle_streams.core.machine import Effects
+from drizzle_streams.core.pressure import allowed_through, doubtful_from
 from drizzle_streams.core.retained import Run
 from drizzle_streams.core.worker_blocks import Wanted
 from drizzle_streams.core.worker_launches import JobLaunches
@@ -35,6 +36,7 @@ class WorkerJob(JobLaunches):
         self.copies.clear()
         self.boundary = None
         self.failed = False
+        self.doubtful = max(self.doubtful, doubtful_from(assign.needed, self.snapshot_every))
         self.placement = assign.placement
         self.layouts = {layout.stream: layout for layout in assign.layouts}
         self.commit(assign.committed, out)
@@ -117,11 +119,15 @@ class WorkerJob(JobLaunches):
 
     # --- running --------------------------------------------------------------------------
 
-    def ready(self) -> list[Cohort]:
-        """Cohorts whose next task can start now."""
+    def ready(self, *, pressed: bool = False) -> list[Cohort]:
+        """Cohorts whose next task can start now; `pressed`: memory for blocks is full."""
         if not self.loaded or self.failed:
             return []
-        return [cohort for cohort in self.cohorts.values() if self._can_run(cohort)]
+        found = [cohort for cohort in self.cohorts.values() if self._can_run(cohort)]
+        if not pressed:
+            return found
+        last = allowed_through(max(self.committed, self.newest), self.snapshot_every, self.doubtful)
+        return [c for c in found if c.next <= last or not self.spec.downstream(c.stage)]
 
     def _can_run(self, cohort: Cohort) -> bool:
         batch = cohort.next

@@ -354,11 +354,12 @@ class LaunchStage:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """Two checkpoints are durable, the older one of `batch`: drop what only older batches need."""
+    """Two checkpoints are durable, of `batch` and `newest`: drop what only batches up to `batch` need."""
 
     job: JobId
     generation: Generation
     batch: BatchId
+    newest: BatchId
 
 
 @dataclass(frozen=True, slots=True)

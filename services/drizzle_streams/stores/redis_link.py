@@ -5,7 +5,7 @@ Rules:
 - Whatever goes through `run` may be executed more than once and partly: an answer can get
   lost after the command was done. Callers make their scripts say "done already".
 - A connection problem, a timeout or a Redis that is still loading is an outage: the whole
-  pipeline is sent again with bounded backoff until `outage_s_max` has passed, then StoreError.
+  pipeline is sent again with bounded backoff until `outage_s_max` has passed, then OutageError.
   An error *reply* is not an outage: it is raised at once.
 - redis-py's own retries are off. They would multiply with these, and it counts a refused
   password as a connection error worth repeating.
@@ -32,7 +32,7 @@ from redis.exceptions import AuthenticationError, AuthorizationError, ReadOnlyEr
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from drizzle_streams.errors import ConfigError, StoreError, explain
+from drizzle_streams.errors import ConfigError, OutageError, StoreError, explain
 
 log = logging.getLogger(__name__)
 
@@ -93,8 +93,8 @@ class RedisLink:
     async def run(self, what: str, commands: Sequence[Command]) -> list[Any]:
         """Send commands in one pipeline and return their replies, in order.
 
-        Raises StoreError: an error reply, or an outage longer than `outage_s_max`; ConfigError:
-        Redis refuses the credentials. `what` says in the error what was being done.
+        Raises StoreError: an error reply, or as OutageError an outage longer than `outage_s_max`;
+        ConfigError: Redis refuses the credentials. `what` says in the error what was being done.
         """
         now = asyncio.get_running_loop().time
         deadline = now() + self._bounds.outage_s_max
@@ -164,8 +164,8 @@ class RedisLink:
             )
         )
 
-    def _gone(self, what: str, error: Exception) -> StoreError:
-        return StoreError(
+    def _gone(self, what: str, error: Exception) -> OutageError:
+        return OutageError(
             explain(
                 f"{self.place}, {what}",
                 wanted=f"an answer within {self._bounds.outage_s_max:g} s",

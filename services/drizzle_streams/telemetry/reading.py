@@ -75,6 +75,7 @@ class WorkerReadings:
         fetches: Count,
         tasks: Count,
         snapshots: Count,
+        outages: Count,
         snapshots_damaged: Count,
         letters_dropped: Count,
     ) -> None:
@@ -83,6 +84,8 @@ class WorkerReadings:
         add("drizzle_fetches_failed_total", "Fetches that brought nothing", fetches)
         add("drizzle_tasks_failed_total", "Tasks that failed their job", tasks)
         add("drizzle_snapshots_failed_total", "Snapshots not stored", snapshots)
+        text = "Times a sink's write or a restore was tried again because its store was away"
+        add("drizzle_outages_waited_total", text, outages)
         text = "Restores that found a part missing or damaged; the checkpoint before it is used"
         add("drizzle_snapshots_damaged_total", text, snapshots_damaged)
         text = "Dead letters that were counted and not kept"

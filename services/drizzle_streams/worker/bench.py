@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from drizzle_streams.core.events import Event
+from drizzle_streams.core.events import Event, MemoryPressed
 from drizzle_streams.core.story import Story
 from drizzle_streams.core.worker import Worker
 from drizzle_streams.model.ids import Generation, JobId, NodeId
@@ -25,6 +25,9 @@ from drizzle_streams.worker.deadletters import DeadLetters
 from drizzle_streams.worker.fragments import FragmentStore
 from drizzle_streams.worker.threads import Threads
 
+ROOM_SHARE = 0.75
+"""There is room again when so much of the bound is held, so that it is not told back and forth."""
+
 
 def unwired(event: Event) -> None:
     """`post` until a driver is there: an event that nobody handles is a fault."""
@@ -36,6 +39,7 @@ class Bench:
     """`role` is read, never told anything; events go through `post`.
 
     `held_bytes_max` bounds the blocks; together with the fragments it is when the bench is `full`.
+    `outage_s_max`: how long sinks and restores wait for a store that is away.
     """
 
     role: Worker
@@ -49,17 +53,27 @@ class Bench:
     redis_url: str
     ring: Keyring
     held_bytes_max: int
+    outage_s_max: float = 600.0
     rejoin: Callable[[str], None]
     depart: Callable[[str], None]
     blocks: BlockStore = field(init=False)
     fragments: FragmentStore = field(default_factory=FragmentStore)
+    pressed: bool = False
     counters: WorkerCounters = field(default_factory=WorkerCounters)
     story: Story = field(default_factory=Story)
     post: Callable[[Event], None] = unwired
     addresses: Mapping[NodeId, Address] = field(default_factory=dict[NodeId, Address])
 
     def __post_init__(self) -> None:
-        self.blocks = BlockStore(self.held_bytes_max)
+        self.blocks = BlockStore()
+
+    def weigh(self) -> None:
+        """Tell the machine when the bound is reached, and when there is room again."""
+        held = self.blocks.bytes + self.fragments.bytes
+        pressed = held >= self.held_bytes_max * (ROOM_SHARE if self.pressed else 1.0)
+        if pressed != self.pressed:
+            self.pressed = pressed
+            self.post(MemoryPressed(pressed))
 
     @property
     def full(self) -> bool:

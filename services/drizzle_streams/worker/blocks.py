@@ -6,6 +6,8 @@ its first reader and goes when `DropBlocks` says that it is behind the checkpoin
 Beside a block lie its shares: the bytes for each worker that was to be told of it, made by the
 task's thread so that the event loop never encodes. A share is given out once and then gone;
 who asks again gets it encoded anew.
+
+The bound of what is held (`blocks_bytes_max`) is kept by computing no further (`core/pressure.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ from dataclasses import dataclass, field
 
 from drizzle_streams.core.actions import FetchBlocks
 from drizzle_streams.engine.frames import Block
-from drizzle_streams.errors import BackPressureError, explain
 from drizzle_streams.model.ids import BatchId, JobId, PartitionId, StageId
 from drizzle_streams.protocol.messages import BlocksReady
 
@@ -67,12 +68,11 @@ class _Batch:
 
 
 class BlockStore:
-    """All blocks of one life of a worker. `bytes_max` bounds blocks and shares together."""
+    """All blocks of one life of a worker. It takes what it is given: who computes minds the bound."""
 
-    def __init__(self, bytes_max: int) -> None:
+    def __init__(self) -> None:
         self.bytes = 0
         self.blocks = 0
-        self._bytes_max = bytes_max
         self._batches: dict[tuple[JobId, StageId], dict[BatchId, _Batch]] = {}
 
     def add(
@@ -84,21 +84,14 @@ class BlockStore:
         sealed_at_ms: float,
         shares: Iterable[tuple[ShareKey, bytes]] = (),
     ) -> None:
-        """Keep a task's block; it replaces what was held of its partitions.
-
-        Raises `BackPressureError` at the bound: then nothing is kept.
-        """
+        """Keep a task's block; it replaces what was held of its partitions."""
         partitions = frozenset(PartitionId(partition) for partition, _ in block.marks)
         held = _Held(block, partitions, sealed_at_ms, _bytes(block))
-        given = dict(shares)
-        growth = held.bytes + sum(map(len, given.values()))
-        if self.bytes + growth > self._bytes_max:
-            raise BackPressureError(self._full(job, batch, growth))
         kept = self._batches.setdefault((job, stage), {}).setdefault(batch, _Batch())
         self._count(kept, -1)
         kept.held = [one for one in kept.held if not one.partitions <= partitions]
         kept.held.append(held)
-        kept.shares.update(given)
+        kept.shares.update(shares)
         self._count(kept, +1)
 
     def find(
@@ -156,14 +149,6 @@ class BlockStore:
     def _count(self, kept: _Batch, sign: int) -> None:
         self.bytes += sign * kept.bytes
         self.blocks += sign * len(kept.held)
-
-    def _full(self, job: JobId, batch: BatchId, growth: int) -> str:
-        return explain(
-            f"blocks of job {job!r}, batch {batch}",
-            wanted=f"at most {self._bytes_max} bytes of blocks between two checkpoints",
-            found=f"{self.bytes} bytes and {growth} more",
-            remedy="Raise blocks_bytes_max, take checkpoints more often, or use more workers.",
-        )
 
 
 def share_key(request: BlocksReady | FetchBlocks) -> ShareKey:

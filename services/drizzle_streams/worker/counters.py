@@ -36,5 +36,7 @@ class WorkerCounters:
     """Former owners that could not give what was asked; the checkpoint did."""
     tasks_failed: int = 0
     snapshots_failed: int = 0
+    outages_waited: int = 0
+    """Times that a store was away beyond its own bound and was asked again."""
     snapshots_damaged: int = 0
     """Restores that found a part missing or not what was stored; the checkpoint before it is used."""

@@ -108,6 +108,7 @@ class Life:
             redis_url=settings.redis_url,
             ring=self.server.ring,
             held_bytes_max=settings.blocks_bytes_max,
+            outage_s_max=settings.outage_s_max,
             rejoin=self._rejoin,
             depart=self._depart,
         )

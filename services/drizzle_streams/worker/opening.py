@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
+from functools import partial
 
 from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
@@ -13,6 +14,7 @@ from drizzle_streams.errors import CorruptError, DrizzleError
 from drizzle_streams.worker.cohorts import Cohort
 from drizzle_streams.worker.handing import taken_over
 from drizzle_streams.worker.jobs import JobRun
+from drizzle_streams.worker.patience import patiently
 from drizzle_streams.worker.programs import LoadedStage, failure
 from drizzle_streams.worker.snapshots import restored
 
@@ -81,7 +83,7 @@ async def _state(job: JobRun, stage: LoadedStage, action: act.OpenCohort) -> Sta
     states, left = await taken_over(job, stage, action)
     if left:
         rest, started = replace(action, partitions=left), job.bench.clock.now()
-        states.append(await restored(rest, stage, job.bench.snapshots, job.bench.threads))
+        states.append(await patiently(job, "restoring state", partial(_restored, job, stage, rest)))
         if rest.snapshots:
             seconds = max(0.0, job.bench.clock.now() - started)
             job.bench.metrics.restore_seconds.of(action.job).observe(seconds)
@@ -89,6 +91,10 @@ async def _state(job: JobRun, stage: LoadedStage, action: act.OpenCohort) -> Sta
     for other in states[1:]:
         state = await job.bench.threads.background(state.merge, other)
     return state
+
+
+async def _restored(job: JobRun, stage: LoadedStage, action: act.OpenCohort) -> StageState:
+    return await restored(action, stage, job.bench.snapshots, job.bench.threads)
 
 
 async def _keep(job: JobRun, cohort: Cohort, action: act.KeepPartitions) -> None:

@@ -80,6 +80,7 @@ class WorkerPerformer:
             except CorruptError:
                 refusal = Refusal.GARBAGE
         if refusal is None:
+            self.bench.weigh()
             return True
         self.bench.counters.payloads_refused[refusal] += 1
         return False
@@ -140,9 +141,11 @@ class WorkerPerformer:
 
     def _release(self, action: act.ReleaseFragments) -> None:
         self.bench.fragments.release(action.job, action.downstream, action.through)
+        self.bench.weigh()
 
     def _drop(self, action: act.DropBlocks) -> None:
         self.bench.blocks.drop(action.job, action.through)
+        self.bench.weigh()
         if (job := self.jobs.get(action.job)) is not None:
             job.drop_parted(action.through)
 
@@ -150,6 +153,7 @@ class WorkerPerformer:
         self.bench.tell("JobForgotten", action.reason, action.job)
         self.bench.fragments.forget(action.job)
         self.bench.blocks.forget(action.job)
+        self.bench.weigh()
         self.bench.metrics.forget_job(action.job)
         job = self.jobs.pop(action.job, None)
         if job is not None:

@@ -14,6 +14,7 @@ from drizzle_streams.model.ids import BatchId, Generation
 from drizzle_streams.worker.cohorts import Cohort, Output
 from drizzle_streams.worker.jobs import JobRun
 from drizzle_streams.worker.outputs import StageSink
+from drizzle_streams.worker.patience import patiently
 from drizzle_streams.worker.programs import failure
 
 log = logging.getLogger("drizzle.worker")
@@ -48,7 +49,8 @@ async def _write(
 ) -> None:
     started = job.bench.clock.now()
     try:
-        await sink.write([(batch, output.rows) for batch, output in outputs])
+        rows = [(batch, output.rows) for batch, output in outputs]
+        await patiently(job, f"output of stage {action.stage}", lambda: sink.write(rows))
     except (Exception, *POLARS_ERRORS) as error:  # a sink may be the user's own and raise anything
         log.exception("sink failed", extra={"job": action.job, "batch": action.last})
         job.bench.tell("OutputFailed", f"stage {action.stage}, batch {action.last}: {error}", action.job)

@@ -7,7 +7,6 @@ import logging
 from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
 from drizzle_streams.engine.compaction import Compaction
-from drizzle_streams.errors import BackPressureError
 from drizzle_streams.model.task import TaskError, TaskKey
 from drizzle_streams.worker.blocks import ShareKey
 from drizzle_streams.worker.cohorts import Cohort, Output
@@ -58,11 +57,8 @@ def _file(job: JobRun, cohort: Cohort, action: act.RunTask, result: Result) -> N
     """Keep what a task gave where those who want it look for it."""
     key, bench, blocks = action.key, job.bench, result.output.blocks
     if blocks is not None:
-        try:
-            bench.blocks.add(key.job, key.stage, key.batch, blocks, action.sealed_at_ms, result.shares)
-        except BackPressureError as error:
-            _crashed(job, key, failure(error, key.stage, key.batch, action.partitions))
-            return
+        bench.blocks.add(key.job, key.stage, key.batch, blocks, action.sealed_at_ms, result.shares)
+        bench.weigh()
     cohort.state = result.state
     if job.spec.stage(key.stage).writes_output:
         cohort.outputs[key.batch] = Output(result.rows, action.sealed_at_ms)

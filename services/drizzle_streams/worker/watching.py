@@ -100,6 +100,7 @@ class Watching:
             fetches=lambda: counters.fetches_failed,
             tasks=lambda: counters.tasks_failed,
             snapshots=lambda: counters.snapshots_failed,
+            outages=lambda: counters.outages_waited,
             snapshots_damaged=lambda: counters.snapshots_damaged,
             letters_dropped=lambda: bench.letters.dropped,
         )
