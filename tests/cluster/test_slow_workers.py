@@ -7,6 +7,7 @@ moves and returns change no count, nobody who is merely slow is lost, and nothin
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -73,3 +74,22 @@ def test_counts_are_exact_while_a_worker_is_starved(place: Place) -> None:
         for one in hogs:
             assert one.wait(ENDS_WITHIN_S) == 0
         assert frontier(doors, "coordinator") > reached
+
+
+def test_the_benchmark_measures_with_and_without(place: Place) -> None:
+    sizes = ["--rate", "2000", "--seconds", "14", "--runs", "1"]
+    bench = place.run("bench", "stragglers", *sizes, "--json", "bench.json", timeout_s=200.0)
+
+    assert bench.code == 0, bench.said()
+    report = json.loads((place.folder / "bench.json").read_text())
+    assert [row["speculation"] for row in report["rows"]] == [False, True]
+    for row in report["rows"]:
+        assert row["exact"] is True
+        assert row["stops"] >= 3
+        assert row["peak_window_latency_ms"] >= row["p99_window_latency_ms"] >= row["p50_window_latency_ms"]
+        assert row["normal_window_latency_ms"] > 0
+    assert {claim["name"] for claim in report["claims"]} >= {
+        "runs with exact counts",
+        "p99 window latency with speculation over without",
+    }
+    assert place.left_behind() == ([], [])
