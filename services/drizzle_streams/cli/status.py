@@ -166,9 +166,11 @@ def _tuner(values: dict[str, Any] | None) -> str:
         return ""
     bounds = f"at least {_batches(values['lower'])} ({values['binds_lower']}), "
     bounds += f"at most {_batches(values['upper'])} ({values['binds_upper']})"
-    best = "" if values["optimum"] is None else f"; {_batches(values['optimum'])} would cost least"
+    optimum = values["optimum"] or 0.0  # 0 while too little was measured
+    best = f"; {_batches(optimum)} would cost least" if optimum >= 1 else ""
     alarm = "" if values["alarm"] is None else f"; no size fits: {values['alarm']}"
-    return f"{values['binding']} decides, {bounds}{best}{alarm}"
+    decides = "the job" if values["binding"] == "fixed" else values["binding"]
+    return f"{decides} decides, {bounds}{best}{alarm}"
 
 
 def _batches(number: float | None) -> str:

@@ -40,6 +40,7 @@ export class Tuner {
   }
 
   band({ lower, upper, optimum, alarm }, size) {
+    const known = optimum !== null && optimum >= 1;
     const host = byId("group-band");
     const seen = JSON.stringify([lower, upper, optimum, alarm, size]);
     if (seen === this.seen) return;
@@ -50,7 +51,7 @@ export class Tuner {
     const range = put("range", at(Math.min(least, greatest)), Math.abs(at(greatest) - at(least)));
     range.classList.toggle("contradiction", alarm !== null);
     const ticks = TICKS.filter((n) => n <= most).map((n) => tick(count(n), at(n)));
-    const best = optimum === null ? [] : [put(optimum > most ? "best beyond" : "best", at(optimum))];
+    const best = !known ? [] : [put(optimum > most ? "best beyond" : "best", at(optimum))];
     host.replaceChildren(el("span", { class: "rail" }, range, ...best, put("size", at(size))), ...ticks);
     host.setAttribute("aria-label", `Groups of ${count(size)}; from ${bound(lower)} to ${bound(upper)} are feasible`);
   }
@@ -71,7 +72,7 @@ export class Tuner {
 function says({ binding, lower, upper, binds_lower: low, binds_upper: high, alarm, optimum }) {
   if (alarm) return `No size fits: ${alarm}. ${capital(FEWER[low] ?? low)}, but ${MORE[high] ?? high}.`;
   const why = CHOSEN[binding] ?? (binding in FEWER ? "As few as may be" : "As many as may be");
-  const best = binding === "optimum" || optimum === null ? "" : `; ${count(optimum)} would cost least`;
+  const best = binding === "optimum" || optimum === null || optimum < 1 ? "" : `; ${count(optimum)} would cost least`;
   return `${why}${best}. At least ${bound(lower)}: ${FEWER[low] ?? low}. At most ${bound(upper)}: ${MORE[high] ?? high}.`;
 }
 

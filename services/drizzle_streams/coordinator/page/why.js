@@ -10,6 +10,7 @@ const OPEN_ROWS = 4;
 const KEPT_MAX = 1500;
 const KEPT_MS = 60_000;
 const BLAME_BATCHES = 200;
+const ACTIVE = ["waiting", "running", "stopping"];
 
 export class Why {
   constructor(owners) {
@@ -37,8 +38,9 @@ export class Why {
     for (const batch of job.timeline) this.batches.set(batch.batch, batch);
     this.finish(job);
     const least = this.now - KEPT_MS;
+    const ended = !ACTIVE.includes(job.phase); // nobody will do what it left
     for (const [number, batch] of this.batches) {
-      if (batch.due_ms < least || this.batches.size > KEPT_MAX) this.batches.delete(number);
+      if (batch.due_ms < least || this.batches.size > KEPT_MAX || (ended && !batch.done)) this.batches.delete(number);
     }
     say(byId("why-awaits"), awaits(job, cluster));
     say(byId("why-blame"), this.blame(job));
@@ -141,7 +143,7 @@ function how(job) {
 function awaits(job, cluster) {
   const waiting = job.awaits;
   if (job.waits_for) return `The job waits for ${job.waits_for}.`;
-  if (!waiting) return ["running", "stopping"].includes(job.phase) ? "Nothing is awaited: every batch that is due is done." : "The job has ended.";
+  if (!waiting) return ACTIVE.includes(job.phase) ? "Nothing is awaited: every batch that is due is done." : "The job has ended.";
   const late = new Set(waiting.stages.map((s) => s.stage));
   const first = waiting.stages.filter((s) => !job.stages[s.stage].inputs.some((i) => late.has(i)));
   if (waiting.for_ms <= patience(job)) return `Nothing is late: batch ${count(waiting.batch)} is being computed.`;
