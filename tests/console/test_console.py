@@ -88,6 +88,16 @@ def test_a_link_with_another_signature_opens_nothing(cluster: Watchable, windows
     complaints_but_refusals(windows)
 
 
+def test_a_session_that_ends_while_somebody_looks_is_said(cluster: Watchable, windows: Windows) -> None:
+    page = live(windows.open(cluster.link()))
+    page.context.clear_cookies()
+    page.evaluate("location.hash = 'count'")  # asks for another stream
+    expect(page.locator("#link-state")).to_have_text("✕ Signed out")
+    page.get_by_role("link", name="Sign in again").click()
+    expect(page.get_by_label("Cluster secret or user token")).to_be_visible()
+    complaints_but_refusals(windows)
+
+
 # --- looking -----------------------------------------------------------------------------------
 
 
