@@ -274,6 +274,10 @@ class SourceServiceSettings(MemberSettings):
     log_budget_bytes: int = field(
         default=GIB, metadata=_setting(_size(MIB, 1024 * GIB), "log per stream before posts are refused")
     )
+    backlog_s_max: int = field(
+        default=10,
+        metadata=_setting(_whole(1, 86_400), "seconds of work, at the measured rate, that may wait in a log"),
+    )
     log_segment_bytes: int = field(
         default=16 * MIB, metadata=_setting(_size(64 * KIB, GIB), "size at which a log file is closed")
     )

@@ -47,6 +47,9 @@ class UnreachableError(DrizzleError):
 class BackPressureError(DrizzleError):
     """A named bound is reached: try again later, nothing was taken."""
 
+    retry_after_s: int = 1
+    """When to try again, where whoever raises it knows better."""
+
 
 class JobFailedError(DrizzleError):
     """A job ended because the user's own code failed; carries its traceback."""

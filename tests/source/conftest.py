@@ -63,12 +63,13 @@ async def start_source(tmp_path: Path) -> AsyncIterator[StartSource]:
         tokens: dict[str, tuple[str, ...]] | None = None,
         auto_create: bool = True,
         limits: IngestLimits | None = None,
+        wait_s: Callable[[str], int | None] = lambda _: None,
     ) -> Source:
         streams = await Streams.open(
             directory, kept or settings(), on_appended=lambda *_: None, on_failure=fail
         )
         closing.append(streams.close)
-        ingest = Ingest(streams, tokens=tokens, auto_create=auto_create, limits=limits)
+        ingest = Ingest(streams, tokens=tokens, auto_create=auto_create, limits=limits, wait_s=wait_s)
         server = HttpServer("127.0.0.1", 0, CLUSTER_TOKEN)
         server.add_routes(ingest.routes(), auth=ingest.auth)
         serving = Serving(streams)

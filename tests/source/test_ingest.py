@@ -229,6 +229,23 @@ async def test_a_body_too_large_is_refused(start_source: StartSource) -> None:
     assert source.ingest.counters["posts"] == 2
 
 
+async def test_more_than_jobs_work_off_in_time_waits_and_is_told_how_long(start_source: StartSource) -> None:
+    waits: list[int | None] = [None]
+    source = await start_source(settings(1), wait_s=lambda _: waits[-1])
+    numbered = {"Drizzle_Producer": "p", "Drizzle_Sequence": "0"}
+    assert (await source.post(block(50), **numbered))[0] == 200
+    waits.append(7)
+    status, answer, headers = await source.post(block(50), Drizzle_Producer="p", Drizzle_Sequence="1")
+    assert (status, headers["Retry-After"]) == (429, "7")
+    assert "backlog_s_max" in answer["error"]["found"]
+    assert (await source.post(block(50), **numbered))[0] == 200, "a duplicate adds nothing"
+    log = source.streams.get("ad-events")
+    assert log is not None
+    assert log.end_offset(0) == 50, "nothing was taken"
+    waits.append(None)
+    assert (await source.post(block(50), Drizzle_Producer="p", Drizzle_Sequence="1"))[0] == 200
+
+
 async def test_a_body_that_can_never_fit_the_budget_is_too_large(start_source: StartSource) -> None:
     source = await start_source(settings(budget_bytes=2000))
     assert (await source.post(b"x" * 2001))[0] == 413

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from drizzle_streams.core import actions as act
+from drizzle_streams.core.capacity import Capacity
 from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.speculation import Copies
 from drizzle_streams.model.bounds import Bounds
@@ -59,6 +60,7 @@ class StageReading:
     batches: dict[BatchId, SealedBatch] = field(default_factory=dict[BatchId, SealedBatch])
     ends: dict[PartitionId, Offset] = field(default_factory=dict[PartitionId, Offset])
     taken: dict[PartitionId, BatchId] = field(default_factory=dict[PartitionId, BatchId])
+    capacity: Capacity = field(default_factory=Capacity)
     sealing: bool = False
     retry_at: float = 0.0
     copies: Copies | None = None
@@ -118,6 +120,7 @@ class SourceJob:
         self._open_readings(assign, out)
         self.commit(assign.committed, out)
         for reading in self.readings.values():
+            reading.capacity.forget_waiting()
             for partition in reading.partitions:
                 needed = assign.needed[reading.stage][partition]
                 reading.taken[partition] = BatchId(needed - 1)
@@ -185,15 +188,18 @@ class SourceJob:
         return None
 
     def _credit(self, reading: StageReading) -> bool:
-        slowest = min((reading.taken.get(p, NO_BATCH) for p in reading.partitions), default=NO_BATCH)
-        return reading.sealed - slowest < IN_FLIGHT_MAX
+        return reading.sealed - self._taken_by_all(reading) < IN_FLIGHT_MAX
+
+    def _taken_by_all(self, reading: StageReading) -> BatchId:
+        return min((reading.taken.get(p, NO_BATCH) for p in reading.partitions), default=NO_BATCH)
 
     def seal(self, reading: StageReading, out: Effects) -> None:
         """Have the next batch's bounds fixed and made durable."""
         reading.sealing = True
         firsts = tuple((p, reading.ends.get(p)) for p in reading.partitions)
         batch = BatchId(reading.sealed + 1)
-        out.start(act.SealBatch(self.job, reading.stage, reading.stream, batch, firsts, BATCH_RECORDS_MAX))
+        most = reading.capacity.batch_records_max(len(reading.partitions), BATCH_RECORDS_MAX)
+        out.start(act.SealBatch(self.job, reading.stage, reading.stream, batch, firsts, most))
 
     def sealed_batch(
         self, stage: StageId, batch: BatchId, bounds: tuple[Bounds, ...], now: float, out: Effects
@@ -206,6 +212,7 @@ class SourceJob:
         reading.batches[batch] = kept
         for bound in bounds:
             reading.ends[bound.partition] = bound.end
+        reading.capacity.offered(batch, sum(bound.records for bound in bounds), now)
         self.launches = [launch for launch in self.launches if launch.last >= batch]
         self._offer(reading, batch, reading.partitions, None, out)
 
@@ -258,6 +265,7 @@ class SourceJob:
                 self._credited(reading, partition, taken.batch, now)
             elif reading.copies is not None:
                 reading.copies.copy_ended(taken.batch, partition)
+        reading.capacity.taken(self._taken_by_all(reading), now)
 
     def _credited(self, reading: StageReading, partition: PartitionId, batch: BatchId, now: float) -> None:
         before = reading.taken.get(partition, NO_BATCH)

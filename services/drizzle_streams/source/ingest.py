@@ -14,7 +14,8 @@
     404  no such stream, and none is made      413  the body is too large
     409  a sequence too old to tell            503  the disk is full or has failed
     415  a type that is not taken
-    429  the log's budget, or too many bodies at a time: nothing was taken, Retry-After says when
+    429  the log's budget, more than jobs work off in time, or too many bodies at a time: nothing was
+         taken, Retry-After says when
 
 A post is taken as a whole or not at all; only a 200 says that it was. Without an answer
 (a broken connection, a 503) a producer that numbers its posts sends again, to this
@@ -31,7 +32,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -70,6 +71,11 @@ class IngestLimits:
     """Larger bodies are checked in a thread, so that the loop goes on."""
 
 
+def _no_wait(_: str) -> int | None:
+    """Nobody measures: only the log's budget holds."""
+    return None
+
+
 class Ingest:
     """The door that records come in by."""
 
@@ -80,11 +86,13 @@ class Ingest:
         tokens: Mapping[str, tuple[str, ...]] | None = None,
         auto_create: bool = True,
         limits: IngestLimits | None = None,
+        wait_s: Callable[[str], int | None] = _no_wait,
     ) -> None:
         self._streams = streams
         self._tokens = dict(tokens or {})
         self._auto_create = auto_create
         self._limits = limits or IngestLimits()
+        self._wait_s = wait_s
         self._bodies_bytes = 0
         self.counters: Counter[str] = Counter()
         """posts (duplicates among them), records and bytes taken; posts refused, and held back (429).
@@ -119,6 +127,22 @@ class Ingest:
         self._count(receipt, len(body))
         return web.json_response(_answer(log, receipt))
 
+    def _admit(self, log: StreamLog) -> None:
+        """Raise where more waits already than the jobs that read it work off in time."""
+        wait_s = self._wait_s(log.stream)
+        if wait_s is None:
+            return
+        error = BackPressureError(
+            explain(
+                f"stream {log.stream!r}",
+                wanted="records that its jobs can work off within backlog_s_max",
+                found=f"{wait_s} s more than that",
+                remedy="Nothing was taken: send again when Retry-After is over, or add workers.",
+            )
+        )
+        error.retry_after_s = wait_s
+        raise error
+
     async def _log(self, stream: str) -> StreamLog:
         log = self._streams.get(stream)
         if log is not None:
@@ -144,6 +168,7 @@ class Ingest:
         try:
             if sequenced is not None and (known := log.answered(sequenced)):
                 return known
+            self._admit(log)
             if key is not None and log.partitions > 1:
                 parts = await asyncio.to_thread(_check_and_split, entry_format, body, key, log.partitions)
             elif len(body) > self._limits.inline_bytes_max:

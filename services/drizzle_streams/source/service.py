@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 
 from aiohttp import web
@@ -93,7 +94,8 @@ class SourceService:
         async with AsyncExitStack() as closing, Supervisor() as tasks:
             disk = await self._open_disk(closing, tasks.fail)
             self._recover(disk.recovered)
-            ingest = Ingest(disk.streams, tokens=dict(self.settings.ingest_tokens))
+            tokens = dict(self.settings.ingest_tokens)
+            ingest = Ingest(disk.streams, tokens=tokens, wait_s=partial(self._wait_s, disk.runs))
             watch = Watch(SourceMetrics(self._registry), disk.streams, disk.runs, ingest)
             performer = SourcePerformer(
                 disk.runs, tell=self._tell, on_sealed=watch.sealed, on_failure=tasks.fail
@@ -178,6 +180,17 @@ class SourceService:
         runtime.read_transport(self._transport)
         runtime.read_queues(lambda: {"disk_work": performer.waiting})
         return lag
+
+    def _wait_s(self, runs: Runs, stream: str) -> int | None:
+        """How long producers of a stream must wait for the slowest job that reads it; None: not at all."""
+        waits: list[int] = []
+        for reading in runs:
+            job = self._role.jobs.get(reading.key.job)
+            known = None if job is None else job.readings.get(reading.key.stage)
+            if known is not None and reading.key.stream == stream:
+                wait_s = known.capacity.retry_after_s(reading.backlog, self.settings.backlog_s_max)
+                waits += [] if wait_s is None else [wait_s]
+        return max(waits, default=None)
 
     def _unready(self) -> str | None:
         if not self._role.welcomed:

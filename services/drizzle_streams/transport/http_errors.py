@@ -93,7 +93,8 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
 
 def _of_ours(request: web.Request, error: DrizzleError) -> RefusedError:
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if status in (429, 503) else {}
+    wait_s = error.retry_after_s if isinstance(error, BackPressureError) else RETRY_AFTER_S
+    headers = {"Retry-After": str(wait_s)} if status in (429, 503) else {}
     remedy = "Try again later." if headers else "Correct the request."
     return RefusedError(
         status,
