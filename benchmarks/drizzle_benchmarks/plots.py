@@ -29,10 +29,10 @@ def plot_outages(series: Sequence[Mapping[str, Any]], title: str, file: Path) ->
 
 def plot_losses(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Loss over group size, a line per setting; what chose by itself as points on it."""
-    from matplotlib.figure import Figure
+    importlib.import_module("matplotlib").use("Agg")
+    pyplot = importlib.import_module("matplotlib.pyplot")
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = pyplot.subplots(figsize=(9, 4), layout="constrained")
     for setting in dict.fromkeys(row["setting"] for row in rows):
         fixed = [row for row in rows if row["setting"] == setting and row["mode"] == "fixed"]
         axes.plot([row["group_size"] for row in fixed], [row["loss"] for row in fixed], label=setting)
@@ -42,4 +42,5 @@ def plot_losses(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             axes.plot(row["group_size"], row["loss"], "o", color="black")
     axes.set(xlabel="group size (batches)", ylabel="loss (s/s)", xscale="log", yscale="log")
     axes.legend()
-    figure.savefig(path)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
