@@ -13,6 +13,7 @@ from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
 from drizzle_streams.model.bounds import Bounds
 from drizzle_streams.model.ids import BatchId, CohortId, NodeId, Offset
+from drizzle_streams.model.replanning import StageSeen
 from drizzle_streams.model.snapshot import SnapshotPart, SnapshotRef
 from drizzle_streams.protocol import messages as msg
 from tests.simulation.disks import BrokenPromiseError
@@ -177,9 +178,29 @@ class SimWorker:
             else:
                 self._reduce(action)
             self._weigh()
-            return ev.TaskFinished(key)
+            return ev.TaskFinished(key, self._seen(action))
 
+        self._agree(action)
         self.life.later(self.world.task_seconds(self.life), run)
+
+    def _agree(self, action: act.RunTask) -> None:
+        """All workers run a batch of a stage under the same choice, and replays under the first one's.
+
+        A copy of a straggler's task may begin before the launch that says how has come here: rows are the same.
+        """
+        if action.key.cohort < 0:
+            return
+        place = (action.key.job, action.key.stage, action.key.batch)
+        first = self.world.choices.setdefault(place, action.choice)
+        if first != action.choice:
+            raise BrokenPromiseError(f"{place} ran under {first} and under {action.choice}")
+
+    def _seen(self, action: act.RunTask) -> StageSeen:
+        """Figures that have the plan change again and again: each way to run looks worse than the other."""
+        if action.key.stage == 0:
+            partial = action.choice is None or action.choice.partial
+            return StageSeen(action.key.stage, 1, partial, 10_000, 10_000)
+        return StageSeen(action.key.stage, 1, True, 10_000, 5_000, 10_000, 1_000)
 
     def _map(self, action: act.RunTask) -> None:
         held = self.blocks.setdefault((0, action.key.batch), {})

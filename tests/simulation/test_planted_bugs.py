@@ -10,11 +10,12 @@ from collections.abc import Callable
 
 import pytest
 
-from drizzle_streams.core import outbox
+from drizzle_streams.core import outbox, worker_job
 from drizzle_streams.core.arrivals import Arrivals
 from drizzle_streams.core.coordinator_job import CoordinatorJob
 from drizzle_streams.core.worker_job import WorkerJob
 from drizzle_streams.model.ids import BatchId, Offset
+from drizzle_streams.model.replanning import choice_at
 from drizzle_streams.protocol import messages as msg
 from tests.simulation.checkers import demand_everything, demand_progress
 from tests.simulation.disks import BrokenPromiseError, SimLedger
@@ -192,4 +193,14 @@ def test_records_skipped_between_batches(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_reports_lost_at_the_coordinator(monkeypatch: pytest.MonkeyPatch) -> None:
     """The coordinator drops every report: no group may follow the first ones."""
     monkeypatch.setattr(CoordinatorJob, "reported", lambda self, report: None)
+    demand_caught(calm_run)
+
+
+def test_workers_disagree_on_a_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker takes a new plan when it hears of it, and not from the batch on for which it is meant."""
+
+    def at_once(chosen, batch, stage):
+        return choice_at(chosen, BatchId(1 << 40), stage)
+
+    monkeypatch.setattr(worker_job, "choice_at", at_once)
     demand_caught(calm_run)

@@ -135,6 +135,7 @@ class World:
         self.asked = 0
         self.handed_over = 0
         self.blocks_max = 1 << 30
+        self.choices: dict[object, object] = {}
         self.slow: dict[str, float] = {}
         self.stopped: set[str] = set()
         self.records_sent = 0

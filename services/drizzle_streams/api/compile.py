@@ -7,18 +7,19 @@ stage, its merging half opens the next. The last stage writes to the sink.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import polars as pl
 
 from drizzle_streams.api.plan import Plan, Source
-from drizzle_streams.api.pushdown import Line, filters_first, needed_by, pruned
+from drizzle_streams.api.pushdown import Line, filters_first, movable, needed_by, pruned
 from drizzle_streams.api.schemas import Schema
 from drizzle_streams.api.settings import Settings
 from drizzle_streams.engine.program import (
     Aggregation,
+    Filter,
     JoinTable,
     Program,
     Read,
@@ -66,6 +67,7 @@ def compiled(plan: Plan, sink: object, settings: Settings) -> CompiledJob:
         key_groups=KEY_GROUPS,
         start_from=settings.start_from,
         speculation=settings.speculation,
+        replanning=settings.replanning,
     )
     return CompiledJob(spec, program)
 
@@ -102,13 +104,23 @@ def _stage(index: int, cut: _Cut, plan: Plan, sink: object, tables: dict[str, pl
         stage=StageId(index),
         read=_read(plan.source, lean.columns, cut.shuffle) if cut.merge is None else None,
         merge=cut.merge,
-        steps=tuple(
-            _with_table(step, next(joined), plan, tables) if isinstance(step, JoinTable) else step
-            for step in lean.steps
-        ),
+        steps=tuple(_ready(step, joined, plan, tables) for step in lean.steps),
         shuffle=cut.shuffle,
         sink=sink if cut.shuffle is None else None,
     )
+
+
+def _ready(
+    step: Step, joined: Iterator[tuple[str, ...]], plan: Plan, tables: dict[str, pl.DataFrame]
+) -> Step:
+    """The step as the engine takes it."""
+    match step:
+        case JoinTable():
+            return _with_table(step, next(joined), plan, tables)
+        case Filter():
+            return movable(step)
+        case _:
+            return step
 
 
 def _read(source: Source, needed: Sequence[str], shuffle: Aggregation | None) -> Read:

@@ -28,7 +28,7 @@ class Output:
         self._plan = plan
         self._sink = sink
 
-    def job(
+    def job(  # noqa: PLR0913 - everything there is to say about how a job runs
         self,
         name: str,
         *,
@@ -39,6 +39,7 @@ class Output:
         partitions: int = PARTITIONS,
         start_from: StartFrom = "earliest",
         speculation: bool = True,
+        replanning: bool = True,
     ) -> Job:
         """Name the job and say how it runs.
 
@@ -53,6 +54,8 @@ class Output:
         `partitions`: of every shuffle.
         `speculation`: what straggles is computed a second time elsewhere, and workers that are slow again and
         again lose their partitions for a while; results are the same with and without.
+        `replanning`: how the job is computed (where it aggregates, the order of filters) may change between
+        groups, by what is measured; results are the same with and without. `drizzle explain` shows it.
         `start_from`: "earliest" reads what the streams still hold, "latest" only what comes from now on.
 
         A file that is run as a script (`python job.py`) submits its jobs when it ends: see `Job.submit`.
@@ -66,6 +69,7 @@ class Output:
             partitions=partitions,
             start_from=start_from,
             speculation=speculation,
+            replanning=replanning,
         )
         job = Job(self._plan, self._sink, checked)
         scripts.watch(job)

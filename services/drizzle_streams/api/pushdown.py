@@ -7,7 +7,7 @@ steps being row by row (`rowwise`): no step can see whether rows or columns it d
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 import polars as pl
@@ -121,6 +121,11 @@ def _never_fails(node: Node) -> bool:
     if kind == "Ternary":
         return all(_never_fails(inner) for inner in body.values())
     return _never_fails(body[0]) if kind == "Alias" else True
+
+
+def movable(step: Filter) -> Filter:
+    """The filter, marked if it gives a value for any row."""
+    return replace(step, movable=_never_fails(tree(step.predicate, _THING)))
 
 
 def _kept(exprs: Sequence[pl.Expr], schema: Schema, wanted: Collection[str]) -> tuple[pl.Expr, ...]:

@@ -41,9 +41,10 @@ class Settings:
     partitions: int
     start_from: StartFrom
     speculation: bool
+    replanning: bool
 
 
-def settings(
+def settings(  # noqa: PLR0913 - one per setting of a job
     name: str,
     *,
     batch_interval: Duration,
@@ -53,6 +54,7 @@ def settings(
     partitions: int,
     start_from: str,
     speculation: bool,
+    replanning: bool,
 ) -> Settings:
     """The settings, or a `BuildError` that names the one that is wrong."""
     thing = f"job {check_name(name, 'job')!r}"
@@ -80,6 +82,7 @@ def settings(
         partitions=checked_count(partitions, f"{thing}: partitions", PARTITIONS_MAX),
         start_from="latest" if start_from == "latest" else "earliest",
         speculation=_flag(speculation, f"{thing}: speculation"),
+        replanning=_flag(replanning, f"{thing}: replanning"),
     )
 
 

@@ -23,6 +23,7 @@ from drizzle_streams.model.ids import (
     WorkerId,
 )
 from drizzle_streams.model.job import JobSpec
+from drizzle_streams.model.replanning import StageChoice
 from drizzle_streams.model.snapshot import SnapshotRef
 from drizzle_streams.model.task import TaskKey
 from drizzle_streams.protocol.messages import Former
@@ -123,6 +124,7 @@ class RunTask:
     partitions: tuple[PartitionId, ...]
     pieces: tuple[Piece, ...]
     sealed_at_ms: float
+    choice: StageChoice | None = None
 
 
 @dataclass(frozen=True, slots=True)

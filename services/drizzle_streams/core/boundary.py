@@ -17,7 +17,7 @@ lost without notice does not come this way: a recovery begins at once, at whatev
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from drizzle_streams.core.progress import Progress
 from drizzle_streams.core.source_job import IN_FLIGHT_MAX
@@ -84,7 +84,7 @@ def cut_group(group: GroupRecord, last: BatchId, interval_ms: float) -> GroupRec
     """The same group, ending with `last`, which may lie before its first batch: groups are pipelined."""
     first = BatchId(min(group.first, last))
     starts_at_ms = group.starts_at_ms - (group.first - first) * interval_ms
-    return GroupRecord(group.group, first, last, starts_at_ms)
+    return replace(group, first=first, last=last, starts_at_ms=starts_at_ms)
 
 
 def _stands(progress: Progress) -> tuple[BatchId, BatchId]:

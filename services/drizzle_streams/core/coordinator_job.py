@@ -26,6 +26,7 @@ from drizzle_streams.core.planner import PLAN_AHEAD_MS, next_group
 from drizzle_streams.core.progress import Progress
 from drizzle_streams.core.recovery import Facts, Plan, plan_recovery
 from drizzle_streams.core.relief import SETTLED_AFTER_S, Shares, change, shares
+from drizzle_streams.core.replanning import Replanning
 from drizzle_streams.core.rhythm import Rhythm
 from drizzle_streams.core.story import Story
 from drizzle_streams.core.stragglers import Stragglers
@@ -95,6 +96,7 @@ class CoordinatorJob:
         self.checkpoints = Checkpoints(spec)
         self.rhythm = Rhythm(spec)
         self.lineage = Lineage()
+        self.replanning = Replanning(spec, story)
         self.sizing = GroupSizing(spec, story, PLAN_AHEAD_MS / 1000.0)
         self.committed_at = 0.0
         self.planned_workers: frozenset[WorkerId] = frozenset()
@@ -127,6 +129,7 @@ class CoordinatorJob:
         self.group = group
         if group is not None:
             self.sizing.restore(group)
+            self.replanning.restore(group)
         if checkpoint is not None:
             self.checkpoints.restore(checkpoint.checkpoint, checkpoint.previous)
             self.progress.restore(checkpoint.checkpoint.batch)
@@ -196,6 +199,7 @@ class CoordinatorJob:
         self.spec = spec
         self.progress = Progress(spec)
         self.checkpoints = Checkpoints(spec)
+        self.replanning.spec = spec
 
     def plan(
         self,
@@ -321,7 +325,7 @@ class CoordinatorJob:
         first = BatchId(self.checkpoints.committed.batch + 1)
         earlier = self.group.first - first
         starts_at_ms = self.group.starts_at_ms - earlier * self.spec.batch_interval_ms
-        return GroupRecord(self.group.group, first, self.group.last, starts_at_ms)
+        return replace(self.group, first=first, starts_at_ms=starts_at_ms)
 
     def _launch(self, group: GroupRecord) -> msg.Launch:
         return msg.Launch(
@@ -333,6 +337,7 @@ class CoordinatorJob:
             starts_at_ms=group.starts_at_ms,
             interval_ms=self.spec.batch_interval_ms,
             snapshot_every=self.snapshot_every,
+            chosen=group.chosen,
         )
 
     def _launch_again(self, out: Effects) -> None:
@@ -374,7 +379,8 @@ class CoordinatorJob:
                 frontier=progress.frontier,
                 latencies=progress.latencies,
             )
-            self._launch_group(sized, out)
+            planned = self.replanning.planned(sized, self.checkpoints.committed.batch, now)
+            self._launch_group(planned, out)
 
     def _launch_group(self, group: GroupRecord, out: Effects) -> None:
         self.group = group
@@ -502,6 +508,7 @@ class CoordinatorJob:
                 mine = tuple(p for p in done.partitions if self.holders.get((done.stage, p)) == report.worker)
                 self.progress.hold(done.stage, mine, done.last)
         self.progress.observe(report.latencies)
+        self.replanning.heard(report.seen)
 
     def _check_recovered(self, now: float) -> None:
         recovery = self.recovery

@@ -11,6 +11,7 @@ from drizzle_streams.core.actions import FetchBlocks, FetchInput
 from drizzle_streams.model.bounds import Bounds
 from drizzle_streams.model.ids import BatchId, CohortId, GroupId, JobId, NodeId, StageId
 from drizzle_streams.model.job import JobSpec
+from drizzle_streams.model.replanning import StageSeen
 from drizzle_streams.model.snapshot import SnapshotRef
 from drizzle_streams.model.task import TaskError, TaskKey
 from drizzle_streams.protocol.messages import Envelope, Message
@@ -109,6 +110,7 @@ class TaskFinished:
     """A batch of a cohort is computed; its blocks are held, its rows wait for WriteOutput."""
 
     key: TaskKey
+    seen: StageSeen | None = None
 
 
 @dataclass(frozen=True, slots=True)

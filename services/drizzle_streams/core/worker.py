@@ -252,6 +252,7 @@ class Worker:
         job = self.jobs.get(key.job)
         if isinstance(event, ev.TaskFinished):
             if job is not None:
+                job.saw(event.seen)
                 job.finished(key, now, out)
         elif key.cohort != copy_cohort(key.stage):
             self._failed(key.job, event.error, out)

@@ -28,6 +28,7 @@ from drizzle_streams.model.ids import (
 )
 from drizzle_streams.model.job import JobSpec, StageSpec
 from drizzle_streams.model.placement import Placement, StreamLayout
+from drizzle_streams.model.replanning import ChosenFrom, StageSeen
 from drizzle_streams.protocol import messages as msg
 
 EARLY_BATCHES_MAX = 4_096
@@ -76,6 +77,8 @@ class JobBlocks:
         self._report_whole = False
         self.latencies: list[msg.BatchLatency] = []
         self.lateness: list[msg.TaskLateness] = []
+        self.chosen: tuple[ChosenFrom, ...] = ()
+        self.seen: dict[StageId, StageSeen] = {}
         self._cohorts_made = 0
         self.copies = CopyTasks()
         self.upstreams = [tuple((i, spec.stages[i].partitions) for i in s.inputs) for s in spec.stages]

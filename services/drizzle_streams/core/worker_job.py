@@ -7,6 +7,8 @@ batch before, the batch is launched, and the last awaited piece is here. Nobody 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
 from drizzle_streams.core.cohorts import Cohort
@@ -18,6 +20,7 @@ from drizzle_streams.core.worker_blocks import Wanted
 from drizzle_streams.core.worker_launches import JobLaunches
 from drizzle_streams.model.ids import COORDINATOR, BatchId, CohortId, NodeId, PartitionId, StageId
 from drizzle_streams.model.job import StageSpec
+from drizzle_streams.model.replanning import StageSeen, added, choice_at
 from drizzle_streams.model.task import TaskKey
 from drizzle_streams.protocol import messages as msg
 
@@ -152,13 +155,20 @@ class WorkerJob(JobLaunches):
         cohort.running = True
         cohort.sealed_at_ms[batch] = sealed_at_ms
         key = TaskKey(self.spec.job, cohort.stage, cohort.cohort, batch)
-        out.start(act.RunTask(key, cohort.partitions, table.pieces(batch, cohort.mask), sealed_at_ms))
+        choice = choice_at(self.chosen, batch, cohort.stage)
+        out.start(act.RunTask(key, cohort.partitions, table.pieces(batch, cohort.mask), sealed_at_ms, choice))
+
+    def saw(self, seen: StageSeen | None) -> None:
+        """What a batch was like, for the next report that carries such."""
+        if seen is not None:
+            self.seen[seen.stage] = added(self.seen.get(seen.stage), seen)
 
     def run_copy(self, out: Effects) -> bool:
         """Start a copy of another worker's task, if there is one to run."""
         task = self.copies.start(self.spec.job) if self.loaded and not self.failed else None
         if task is not None:
-            out.start(task)
+            key = task.key
+            out.start(replace(task, choice=choice_at(self.chosen, key.batch, key.stage)))
         return task is not None
 
     def _copied(self, copy: CopyTask, out: Effects) -> None:

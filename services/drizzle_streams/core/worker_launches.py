@@ -14,6 +14,9 @@ from drizzle_streams.model.ids import BatchId, StageId
 from drizzle_streams.model.job import Scheduling
 from drizzle_streams.protocol import messages as msg
 
+SEEN_BATCHES_MIN = 40
+"""Batches of stages that are summed up before they are reported: statistics need not come soon."""
+
 
 class JobLaunches(JobBlocks):
     """One job on one worker, as far as it is launched, cut, stored and reported."""
@@ -23,6 +26,8 @@ class JobLaunches(JobBlocks):
         self.snapshot_every = launch.snapshot_every
         self.notify_through = max(self.notify_through, launch.last)
         self.granted = max(self.granted, launch.last)
+        if launch.group >= self.group:
+            self.chosen = launch.chosen
         self.group = max(self.group, launch.group)
         self.boundary = None
         for stage in self.spec.stages:
@@ -75,8 +80,12 @@ class JobLaunches(JobBlocks):
         lateness = tuple(self.lateness)
         self.latencies, self.lateness = [], []
         self.report_due = False
+        ripe = sum(seen.batches for seen in self.seen.values()) >= SEEN_BATCHES_MIN
+        seen = tuple(self.seen.values()) if ripe else ()
+        if ripe:
+            self.seen = {}
         return msg.DoneReport(
-            self.spec.job, self.generation, self.worker, tuple(done), latencies, whole, lateness
+            self.spec.job, self.generation, self.worker, tuple(done), latencies, whole, lateness, seen
         )
 
     def holding(self) -> msg.JobHolding:

@@ -12,7 +12,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import polars as pl
@@ -32,7 +32,7 @@ from drizzle_streams.engine.frames import Block, decode_block, encode_block, sli
 from drizzle_streams.engine.layout import Layout
 from drizzle_streams.engine.operators import Steps
 from drizzle_streams.engine.parsing import Parser
-from drizzle_streams.engine.program import Program
+from drizzle_streams.engine.program import JoinTable, Program, Step
 from drizzle_streams.engine.records import DeadLetter, InputEntry
 from drizzle_streams.engine.runs import newest_groups
 from drizzle_streams.engine.series import largest, smallest, total
@@ -41,6 +41,7 @@ from drizzle_streams.engine.watermark import Marks
 from drizzle_streams.engine.windows import event_time_ms
 from drizzle_streams.errors import BuildError, explain
 from drizzle_streams.model.ids import NO_BATCH, StageId
+from drizzle_streams.model.replanning import FilterSeen, StageChoice, StageSeen
 
 __all__ = [
     "Block",
@@ -76,6 +77,18 @@ class StageOutput:
     dead_letters: tuple[DeadLetter, ...] = ()
     records_in: int = 0
     rows_out: int = 0
+    seen: StageSeen | None = None
+
+
+@dataclass(slots=True)
+class _Ran:
+    """How a batch is run, and what is seen of it on the way."""
+
+    choice: StageChoice | None
+    order: list[int] | None
+    filters: list[FilterSeen] = field(default_factory=list[FilterSeen])
+    merged_rows: int = 0
+    merged_groups: int = 0
 
 
 class StageExecutor:
@@ -105,19 +118,33 @@ class StageExecutor:
             raise BuildError(explain(f"stage {stage}", wanted=wanted, found="neither", remedy=remedy))
         self._steps = Steps(self._stage.steps, program.tables, schema)
         self.schema = self._steps.schemas[-1]
-        self._shuffle = AggregationPlan(shuffle, self.schema, program.key_groups) if shuffle else None
+        self._shuffle = self._unaggregated = None
+        if shuffle is not None:
+            self._shuffle = AggregationPlan(shuffle, self.schema, program.key_groups)
+            raw = replace(shuffle, partial=False)
+            self._unaggregated = AggregationPlan(raw, self.schema, program.key_groups)
+        self._side = _side(self._stage.steps, program)
         self._time = shuffle.event_time if shuffle else None
         self._settled = 0 if self._time is None else self._steps.settled(self._time)
 
     # ------------------------------------------------------------------ stages that read a stream
 
-    def run_input(self, partitions: Sequence[int], entries: Sequence[InputEntry]) -> StageOutput:
-        """A batch of a stage that reads: the entries of these stream partitions, all of them."""
+    def run_input(
+        self,
+        partitions: Sequence[int],
+        entries: Sequence[InputEntry],
+        choice: StageChoice | None = None,
+    ) -> StageOutput:
+        """A batch of a stage that reads: the entries of these stream partitions, all of them.
+
+        `choice`: how; every one gives the same rows, see `model.replanning`.
+        """
+        ran = self._runs_by(choice)
         parsed = self._parser.parse(entries)
-        timed = self._steps.run(parsed.frame, 0, self._settled)
+        timed = self._steps.run(parsed.frame, 0, self._settled, ran.order, ran.filters)
         marks = _marks(timed, self._time, parsed.lengths if self._settled == 0 else None, partitions)
-        rows = self._steps.run(timed, self._settled)
-        return self._output(rows, marks, parsed.records, parsed.dead)
+        rows = self._steps.run(timed, self._settled, None, ran.order, ran.filters)
+        return self._output(rows, marks, parsed.records, parsed.dead, ran)
 
     # ------------------------------------------------------------------ stages that merge blocks
 
@@ -130,12 +157,20 @@ class StageExecutor:
         return restore(self.layout, partitions, batch, parts)
 
     def run_blocks(
-        self, state: StageState, batch: int, blocks: Sequence[Block]
+        self,
+        state: StageState,
+        batch: int,
+        blocks: Sequence[Block],
+        choice: StageChoice | None = None,
     ) -> tuple[StageState, StageOutput]:
-        """A batch of a stage that merges: what every upstream task gave for these partitions."""
+        """A batch of a stage that merges: what every upstream task gave for these partitions.
+
+        Each block shows whether it was aggregated before the shuffle: stages need not agree on that.
+        """
+        ran = self._runs_by(choice)
         plan = self.layout.plan
         frames = [block.frame for block in blocks if block.frame is not None]
-        partials = self._partials(frames) if frames else None
+        partials = self._partials(frames, ran) if frames else None
         late: pl.DataFrame | None = None
         if partials is not None:
             partials, late = _split_late(partials, self.layout.late_bound(state.clock))
@@ -147,14 +182,21 @@ class StageExecutor:
             emitted = changed
         else:
             emitted = newest_groups(closed, plan.groups) if closed else plan.no_groups
-        rows = self._steps.run(self._emitted(emitted, batch))
-        output = self._output(rows, self._merge_marks(after, rows), sum(frame.height for frame in frames))
+        rows = self._steps.run(self._emitted(emitted, batch), 0, None, ran.order, ran.filters)
+        records = sum(frame.height for frame in frames)
+        output = self._output(rows, self._merge_marks(after, rows), records, (), ran)
         return after, output if late is None else _with_late(output, plan.finish_late(late))
 
-    def _partials(self, frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-        frame = eager.stacked(frames)
+    def _partials(self, frames: Sequence[pl.DataFrame], ran: _Ran) -> pl.DataFrame:
+        """One row per group and upstream partition; aggregated here where nobody did before the shuffle."""
         plan = self.layout.plan
-        return frame if plan.spec.partial else plan.place(plan.partial(frame))
+        ready = [frame for frame in frames if RECORDS in frame.columns]
+        raw = [frame for frame in frames if RECORDS not in frame.columns]
+        if raw:
+            rows = eager.stacked(raw)
+            ready.append(plan.place(plan.partial(rows)))
+            ran.merged_rows, ran.merged_groups = rows.height, ready[-1].height
+        return eager.stacked(ready)
 
     def _emitted(self, groups: pl.DataFrame, batch: int) -> pl.DataFrame:
         """Merged groups as rows for the steps: results in order of key group, and where each row stands."""
@@ -185,7 +227,7 @@ class StageExecutor:
     # ------------------------------------------------------------------ both
 
     def _output(
-        self, rows: pl.DataFrame, marks: Marks, records: int, dead: tuple[DeadLetter, ...] = ()
+        self, rows: pl.DataFrame, marks: Marks, records: int, dead: tuple[DeadLetter, ...], ran: _Ran
     ) -> StageOutput:
         given = None
         if self._stage.sink is not None or self._shuffle is None:
@@ -193,15 +235,35 @@ class StageExecutor:
             given = pl.DataFrame(
                 [one for one in rows.get_columns() if one.name == own or not is_reserved(one.name)]
             )
-        if self._shuffle is None:
-            return StageOutput(None, given, None, 0, dead, records, rows.height)
-        plan = self._shuffle
-        inputs, untimed = plan.prepare(rows)
-        placed = plan.place(plan.partial(inputs) if plan.spec.partial else inputs)
+        if self._shuffle is None or self._unaggregated is None:
+            return StageOutput(None, given, None, 0, dead, records, rows.height, self._seen(ran, 0, None))
+        plan = self._shuffle if ran.choice is None or ran.choice.partial else self._unaggregated
+        partial = plan.spec.partial
+        inputs, untimed = plan.prepare(rows if partial else _with_offsets(rows))
+        placed = plan.place(plan.partial(inputs) if partial else inputs)
         block = Block(placed if placed.height else None, marks)
         rows_out = block.rows if given is None else given.height
-        output = StageOutput(block, given, None, 0, dead, records, rows_out)
+        seen = self._seen(ran, inputs.height, placed)
+        output = StageOutput(block, given, None, 0, dead, records, rows_out, seen)
         return output if untimed is None else _with_late(output, plan.finish_late(plan.partial(untimed)))
+
+    def _runs_by(self, choice: StageChoice | None) -> _Ran:
+        return _Ran(choice, None if choice is None else self._steps.ordered(choice.filters))
+
+    def _seen(self, ran: _Ran, rows: int, shuffled: pl.DataFrame | None) -> StageSeen:
+        """What the batch was like: counts that were there anyway."""
+        return StageSeen(
+            stage=self._stage.stage,
+            batches=1,
+            partial=shuffled is not None and RECORDS in shuffled.columns,
+            rows=rows,
+            shuffled=0 if shuffled is None else shuffled.height,
+            merged_rows=ran.merged_rows,
+            merged_groups=ran.merged_groups,
+            filters=tuple(ran.filters),
+            side_rows=self._side[0],
+            side_bytes=self._side[1],
+        )
 
 
 def output_schema(program: Program, stage: StageId) -> dict[str, pl.DataType]:
@@ -209,6 +271,17 @@ def output_schema(program: Program, stage: StageId) -> dict[str, pl.DataType]:
     light = replace(program, tables={name: table.clear() for name, table in program.tables.items()})
     schema = StageExecutor(light, stage).schema
     return {name: dtype for name, dtype in schema.items() if not is_reserved(name)}
+
+
+def _with_offsets(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows, numbered where they have no offsets: only their order counts."""
+    return rows if OFFSET in rows.columns else rows.with_row_index(OFFSET).cast({OFFSET: pl.Int64})
+
+
+def _side(steps: Sequence[Step], program: Program) -> tuple[int, int]:
+    """Rows and bytes of the static tables that the steps join with; each worker holds them whole."""
+    tables = [program.tables[step.table] for step in steps if isinstance(step, JoinTable)]
+    return sum(table.height for table in tables), sum(int(table.estimated_size()) for table in tables)
 
 
 def _schema_before(program: Program, stage: StageId) -> Mapping[str, pl.DataType]:

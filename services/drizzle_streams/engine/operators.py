@@ -7,6 +7,7 @@ from. Steps keep the order of rows.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import assert_never
 
 import polars as pl
@@ -15,6 +16,7 @@ from drizzle_streams.engine import eager
 from drizzle_streams.engine.columns import is_reserved
 from drizzle_streams.engine.joins import TableJoin
 from drizzle_streams.engine.program import Filter, JoinTable, Select, Step, WithColumns
+from drizzle_streams.model.replanning import FilterSeen
 
 _Schema = Mapping[str, pl.DataType]
 _Ready = Filter | Select | WithColumns | TableJoin
@@ -36,12 +38,39 @@ class Steps:
             empty = _run(ready, empty)
             self._steps.append(ready)
             self.schemas.append(dict(empty.schema))
+        self._runs = _runs(steps)
 
-    def run(self, frame: pl.DataFrame, first: int = 0, end: int | None = None) -> pl.DataFrame:
-        """Run the steps [first, end) on a frame that has been through the steps before."""
-        for step in self._steps[first:end]:
-            frame = _run(step, frame)
+    def run(
+        self,
+        frame: pl.DataFrame,
+        first: int = 0,
+        end: int | None = None,
+        order: Sequence[int] | None = None,
+        seen: list[FilterSeen] | None = None,
+    ) -> pl.DataFrame:
+        """Run the steps [first, end) on a frame that has been through the steps before.
+
+        `order` is from `ordered`; what movable filters let through is added to `seen`.
+        """
+        for number in (order or range(len(self._steps)))[first:end]:
+            before = frame.height
+            frame = _run(self._steps[number], frame)
+            if seen is not None and number in self._runs:
+                seen.append(FilterSeen(number, self._runs[number], before, frame.height))
         return frame
+
+    def ordered(self, filters: Sequence[int]) -> list[int] | None:
+        """The order of all steps with those filters in theirs; None for the order in which they were written.
+
+        Only neighbours change places: what names other steps, or not all of a run, is left as written.
+        """
+        order = list(range(len(self._steps)))
+        for first in set(self._runs.values()):
+            run = [number for number in order if self._runs.get(number) == first]
+            wanted = [number for number in filters if number in run]
+            if sorted(wanted) == run:
+                order[first : first + len(run)] = wanted
+        return None if order == list(range(len(order))) else order
 
     def settled(self, column: str) -> int:
         """How many steps must have run before a column has the values it ends with.
@@ -56,9 +85,23 @@ class Steps:
         return settled
 
 
+def _runs(steps: Sequence[Step]) -> dict[int, int]:
+    """Movable filters with a movable neighbour, by number: the number of the first of their run."""
+    found: dict[int, int] = {}
+    for number, (before, step) in enumerate(pairwise(steps), 1):
+        if _movable(before) and _movable(step):
+            found[number - 1] = found.get(number - 1, number - 1)
+            found[number] = found[number - 1]
+    return found
+
+
+def _movable(step: Step) -> bool:
+    return isinstance(step, Filter) and step.movable
+
+
 def _run(step: _Ready, frame: pl.DataFrame) -> pl.DataFrame:
     match step:
-        case Filter(predicate):
+        case Filter(predicate=predicate):
             return eager.where(frame, predicate)
         case Select(exprs):
             own = (pl.col(name) for name in frame.columns if is_reserved(name))

@@ -23,9 +23,13 @@ from drizzle_streams.model.ids import JobId, StageId, StreamId
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Keep the rows for which `predicate` is true (null is not)."""
+    """Keep the rows for which `predicate` is true (null is not).
+
+    `movable`: it gives a value for any row, so it may change places with a neighbour that does.
+    """
 
     predicate: pl.Expr
+    movable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,7 @@ class JobSpec:
     start_from: str = "earliest"
     born: Generation = Generation(0)
     tuning: Tuning = AS_STATED
+    replanning: bool = True
     speculation: bool = True
     checkpoint_auto: bool = False
 

@@ -24,6 +24,7 @@ from drizzle_streams.model.ids import (
 )
 from drizzle_streams.model.job import JobSpec
 from drizzle_streams.model.placement import Placement, StreamLayout
+from drizzle_streams.model.replanning import ChosenFrom, StageSeen
 from drizzle_streams.model.snapshot import SnapshotRef
 from drizzle_streams.model.task import TaskError
 
@@ -178,6 +179,7 @@ class DoneReport:
     latencies: tuple[BatchLatency, ...]
     whole: bool
     tasks: tuple[TaskLateness, ...] = ()
+    seen: tuple[StageSeen, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +307,8 @@ class Assign:
 class Launch:
     """A group: batches first..last of every stage, pre-scheduled, one message per node (section 3.1).
 
-    Batch b is sealed at `starts_at_ms` + (b - first + 1) x interval, cluster time.
+    Batch b is sealed at `starts_at_ms` + (b - first + 1) x interval, cluster time. `chosen`: how
+    stages run, from which batch on.
     """
 
     job: JobId
@@ -316,6 +319,7 @@ class Launch:
     starts_at_ms: float
     interval_ms: float
     snapshot_every: int
+    chosen: tuple[ChosenFrom, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

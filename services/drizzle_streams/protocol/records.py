@@ -13,6 +13,7 @@ from enum import StrEnum
 from drizzle_streams.model.ids import BatchId, Generation, GroupId, JobId
 from drizzle_streams.model.job import JobSpec
 from drizzle_streams.model.placement import Placement, StreamLayout
+from drizzle_streams.model.replanning import ChosenFrom
 from drizzle_streams.model.snapshot import Checkpoint
 from drizzle_streams.protocol.messages import Available
 
@@ -47,12 +48,13 @@ class AssignRecord:
 
 @dataclass(frozen=True, slots=True)
 class GroupRecord:
-    """The newest group launched."""
+    """The newest group launched, and how stages run since the newest checkpoint."""
 
     group: GroupId
     first: BatchId
     last: BatchId
     starts_at_ms: float
+    chosen: tuple[ChosenFrom, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

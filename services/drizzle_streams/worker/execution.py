@@ -20,6 +20,7 @@ from drizzle_streams.engine.failures import POLARS_ERRORS
 from drizzle_streams.engine.records import DeadLetter, InputEntry
 from drizzle_streams.engine.runs import Run
 from drizzle_streams.model.ids import BatchId, PartitionId
+from drizzle_streams.model.replanning import StageChoice
 from drizzle_streams.model.task import TaskError
 from drizzle_streams.worker.blocks import ShareKey
 from drizzle_streams.worker.bundles import pack_share
@@ -46,7 +47,7 @@ class BlockInput:
 class Work:
     """What a task reads, but the state: `entries` for a stage that reads, `blocks` for one that merges.
 
-    `shares` names who is to be told of the result.
+    `shares` names who is to be told of the result; `choice` is how the stage runs this batch.
     """
 
     stage: LoadedStage
@@ -55,6 +56,7 @@ class Work:
     entries: Sequence[InputEntry] = ()
     blocks: Sequence[BlockInput] = ()
     shares: Sequence[ShareKey] = ()
+    choice: StageChoice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +113,9 @@ def encode_share(
 def _run(work: Work, state: StageState | None) -> tuple[StageState | None, StageOutput]:
     executor = work.stage.executor
     if state is None:
-        return None, executor.run_input(work.partitions, work.entries)
+        return None, executor.run_input(work.partitions, work.entries, work.choice)
     blocks = [cut(_decoded(one.block), one.partitions, one.ranges) for one in work.blocks]
-    return executor.run_blocks(state, work.batch, blocks)
+    return executor.run_blocks(state, work.batch, blocks, work.choice)
 
 
 def _decoded(block: Block | bytes) -> Block:

@@ -35,6 +35,7 @@ def run_task(job: JobRun, action: act.RunTask) -> None:
         entries=entries,
         blocks=blocks,
         shares=_shares(job, action),
+        choice=action.choice,
     )
     cohort.chain.add(lambda: _run(job, cohort, action, work))
 
@@ -68,7 +69,7 @@ def _file(job: JobRun, cohort: Cohort, action: act.RunTask, result: Result) -> N
         cohort.merging = True
         bench.tasks.start(_compact(job, cohort, result.compaction), f"merging state of {job.spec.run}")
     _count(job, action, result)
-    job.post(ev.TaskFinished(key))
+    job.post(ev.TaskFinished(key, result.output.seen if job.spec.replanning else None))
 
 
 async def _compact(job: JobRun, cohort: Cohort, work: Compaction) -> None:

@@ -1,0 +1,196 @@
+"""Re-planning between groups: what was seen of the last batches decides how the next ones are computed.
+
+Asked once per group, when it is launched; the choices ride in its launch message, so all workers
+agree from the same batch on, and in the ledger's `GroupRecord`, so a new coordinator goes on with
+them. `chosen` goes back to the newest checkpoint: a batch that is replayed runs as it ran first.
+
+Rules, each with a gap between doing and undoing, and patience that doubles with every change:
+- Aggregating before the shuffle stops where it leaves more than `OFF_ABOVE` of the rows, and comes
+  back where less than `ON_BELOW` of the rows would be left.
+- Neighbouring filters that cannot fail go by what they let through, the least first, where that
+  saves a share of `GAIN_MIN` of their work.
+
+Static tables are broadcast whatever their size, the only join there is. The number of partitions
+of a shuffle stays what the job says: see `core.placing` for who owns them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from operator import mul
+
+from drizzle_streams.core.story import Story
+from drizzle_streams.model.ids import BatchId, StageId
+from drizzle_streams.model.job import JobSpec, Scheduling
+from drizzle_streams.model.replanning import ChosenFrom, FilterSeen, StageChoice, StageSeen, added
+from drizzle_streams.protocol.records import GroupRecord
+
+OFF_ABOVE = 0.9
+"""Rows left by partial aggregation, as a share: above it the aggregation costs more than it saves."""
+ON_BELOW = 0.7
+"""Share of rows that aggregation behind the shuffle leaves; below it it would have paid before it."""
+GAIN_MIN = 0.2
+"""Share of the filters' work that another order has to save."""
+BATCHES_MIN = 40
+"""Batches (of any worker) that must have been seen under a choice before it is judged."""
+ROWS_MIN = 1_000
+"""Rows that must have been seen, too: a share of few rows says nothing."""
+PATIENCE_MAX = 64
+"""Changes of a stage each double what must be seen before the next, up to so many times as much."""
+CHOSEN_MAX = 32
+"""Sets of choices since the newest checkpoint; at the bound nothing changes until one is committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a stage runs as it does: what is decided, how, and the measured figure behind it."""
+
+    what: str
+    how: str
+    why: str
+
+
+@dataclass(slots=True)
+class Replanning:
+    """The choices for one job."""
+
+    spec: JobSpec
+    story: Story
+    chosen: tuple[ChosenFrom, ...] = ()
+    seen: dict[StageId, StageSeen] = field(default_factory=dict[StageId, StageSeen])
+    changes: dict[StageId, int] = field(default_factory=dict[StageId, int])
+
+    @property
+    def replans(self) -> int:
+        """How often the plan of a stage was changed."""
+        return sum(self.changes.values())
+
+    def restore(self, group: GroupRecord) -> None:
+        """A new coordinator goes on with the choices of the newest group."""
+        self.chosen = group.chosen
+
+    def heard(self, reports: tuple[StageSeen, ...]) -> None:
+        """What some batches of a worker were like."""
+        if self.spec.replanning:
+            for seen in reports:
+                self.seen[seen.stage] = added(self.seen.get(seen.stage), seen)
+
+    def planned(self, group: GroupRecord, committed: BatchId, now: float) -> GroupRecord:
+        """The group that is due, with the choices that hold from its first batch on."""
+        if not self.spec.replanning or self.spec.scheduling is not Scheduling.GROUP:
+            return group
+        # What was launched for these batches and taken back by a cut was never begun.
+        earlier = tuple(one for one in self.chosen if one.first < group.first)
+        present = {choice.stage: choice for choice in (earlier[-1].choices if earlier else ())}
+        wanted = {**present, **(self._changed(present, now) if len(earlier) < CHOSEN_MAX else {})}
+        if wanted != present:
+            earlier += (ChosenFrom(group.first, tuple(wanted[stage] for stage in sorted(wanted))),)
+        self.chosen = _since(earlier, committed)
+        return replace(group, chosen=self.chosen)
+
+    def _changed(self, present: dict[StageId, StageChoice], now: float) -> dict[StageId, StageChoice]:
+        found: dict[StageId, StageChoice] = {}
+        for stage in self.spec.stages:
+            before = present.get(stage.stage, StageChoice(stage.stage))
+            after = replace(before, partial=self._partial(before), filters=self._filters(before))
+            if after != before and self._patient(stage.stage):
+                found[stage.stage] = after
+                self.changes[stage.stage] = self.changes.get(stage.stage, 0) + 1
+                text = f"stage {stage.stage}: " + "; ".join(
+                    f"{r.what} {r.how}, {r.why}" for r in self.reasons(after)
+                )
+                self.story.tell(now, "Replanned", text, self.spec.job)
+                self.seen.pop(stage.stage, None)
+                for below in self.spec.downstream(stage.stage):
+                    self.seen.pop(below.stage, None)
+        return found
+
+    def _patient(self, stage: StageId) -> bool:
+        """Whether enough was seen since the last change."""
+        seen = self.seen.get(stage)
+        wanted = BATCHES_MIN * min(PATIENCE_MAX, 2 ** self.changes.get(stage, 0))
+        return seen is not None and seen.batches >= wanted
+
+    # --- the rules ------------------------------------------------------------------------
+
+    def left(self, stage: StageId) -> float | None:
+        """The share of rows that aggregation leaves, before the shuffle or behind it; None: not known."""
+        seen = self.seen.get(stage)
+        if seen is None:
+            return None
+        if seen.partial:
+            return seen.shuffled / seen.rows if seen.rows >= ROWS_MIN else None
+        below = [self.seen[one.stage] for one in self.spec.downstream(stage) if one.stage in self.seen]
+        rows = sum(one.merged_rows for one in below)
+        return sum(one.merged_groups for one in below) / rows if rows >= ROWS_MIN else None
+
+    def _partial(self, before: StageChoice) -> bool:
+        left = self.left(before.stage)
+        if left is None:
+            return before.partial
+        return left <= OFF_ABOVE if before.partial else left < ON_BELOW
+
+    def _filters(self, before: StageChoice) -> tuple[int, ...]:
+        seen = self.seen.get(before.stage)
+        if seen is None or not seen.filters:
+            return before.filters
+        order: list[int] = []
+        for run in dict.fromkeys(one.run for one in seen.filters):
+            order += _order([one for one in seen.filters if one.run == run])
+        changed = order != [one.step for one in seen.filters]
+        return tuple(order) if changed else before.filters
+
+    # --- for people -----------------------------------------------------------------------
+
+    def choice(self, stage: StageId) -> StageChoice:
+        """How the newest group runs a stage."""
+        newest = self.chosen[-1].choices if self.chosen else ()
+        return next((one for one in newest if one.stage == stage), StageChoice(stage))
+
+    def reasons(self, choice: StageChoice) -> tuple[Reason, ...]:
+        """Why a stage runs so: everything that can be decided about it, with its figures."""
+        stage, seen = self.spec.stage(choice.stage), self.seen.get(choice.stage)
+        found: list[Reason] = []
+        if self.spec.downstream(choice.stage):
+            left = self.left(choice.stage)
+            why = "not measured yet" if left is None else f"it leaves {left:.0%} of the rows"
+            how = "before the shuffle and after it" if choice.partial else "only after the shuffle"
+            found.append(Reason("aggregates", how, why))
+        if seen is not None and seen.filters:
+            let = ", ".join(f"{one.step}: {_share(one):.0%}" for one in seen.filters)
+            order = choice.filters or tuple(one.step for one in seen.filters)
+            found.append(Reason("filters", f"in the order {list(order)}", f"each lets through {let}"))
+        if seen is not None and seen.side_rows:
+            size = f"{seen.side_rows:,} rows, {seen.side_bytes:,} bytes"
+            found.append(Reason("join", "broadcast", f"{size}; static tables always are"))
+        if stage.stream is None:
+            found.append(Reason("partitions", str(stage.partitions), "the job says so"))
+        return tuple(found)
+
+
+def _since(chosen: tuple[ChosenFrom, ...], committed: BatchId) -> tuple[ChosenFrom, ...]:
+    """Without what only batches behind the checkpoint ran under."""
+    behind = [number for number, one in enumerate(chosen) if one.first <= committed + 1]
+    return chosen[behind[-1] :] if behind else chosen
+
+
+def _order(run: Sequence[FilterSeen]) -> list[int]:
+    """The order in which neighbouring filters should run: as they do, unless another saves enough."""
+    present = [one.step for one in run]
+    if any(one.rows_in < ROWS_MIN // 10 for one in run) or run[0].rows_in < ROWS_MIN:
+        return present
+    best = sorted(run, key=_share)
+    saves = 1.0 - _work(best) / _work(run)
+    return [one.step for one in best] if saves >= GAIN_MIN else present
+
+
+def _work(run: Sequence[FilterSeen]) -> float:
+    """Rows looked at by filters in that order, per row that comes to the first."""
+    return math.fsum(accumulate((1.0, *(_share(one) for one in run[:-1])), mul))
+
+
+def _share(one: FilterSeen) -> float:
+    return one.rows_out / one.rows_in if one.rows_in else 1.0
