@@ -186,7 +186,7 @@ class SimWorker:
     def _agree(self, action: act.RunTask) -> None:
         """All workers run a batch of a stage under the same choice, and replays under the first one's.
 
-        A copy of a straggler's task may begin before the launch that says how has come here: rows are the same.
+        A straggler's copy may begin before the launch that says how has come here: rows are the same.
         """
         if action.key.cohort < 0:
             return
