@@ -26,6 +26,7 @@ COMMANDS = {
     "jobs": "list the jobs of a cluster",
     "stop": "stop a job after what is launched",
     "status": "show members, jobs and their latencies",
+    "explain": "show how a job is computed, what was measured, and why",
     "workers": "list the workers of a cluster and what they hold",
     "story": "tell what happened in a cluster, and why",
     "console": "print or open a link to the console, signed in",

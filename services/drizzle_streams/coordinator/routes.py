@@ -5,6 +5,7 @@
     GET    /jobs                  {"jobs": [in short]}
     GET    /jobs/{job}            phase, frontier, lag, placement, latencies, recoveries, … · 404
     DELETE /jobs/{job}            stop after what is launched: 202, or 200 when it has ended · 404
+    GET    /jobs/{job}/plan       how its stages run, what was measured, why · 404
     GET    /jobs/{job}/program  * the job file as it was posted, sealed: what workers load · 404
     GET    /status                members, jobs in short, generation
     POST   /nodes/{node}/exited * a supervisor saw that node's process end: 202
@@ -21,6 +22,7 @@ from aiohttp import hdrs, web
 
 from drizzle_streams.coordinator import status
 from drizzle_streams.coordinator.admission import check_job
+from drizzle_streams.coordinator.explaining import explained
 from drizzle_streams.coordinator.memory import Memory
 from drizzle_streams.coordinator.programs import Programs
 from drizzle_streams.coordinator.stopwatch import Stopwatch
@@ -77,6 +79,7 @@ class Doors:
             web.get("/jobs", self._list),
             web.get("/jobs/{job}", self._describe),
             web.delete("/jobs/{job}", self._stop),
+            web.get("/jobs/{job}/plan", self._explain),
             web.get("/status", self._status),
         ]
 
@@ -161,6 +164,9 @@ class Doors:
         kept = status.latencies(job.progress.latencies)
         values["batch_latency_ms"] = await asyncio.to_thread(status.percentiles, kept)
         return web.json_response(values)
+
+    async def _explain(self, request: web.Request) -> web.Response:
+        return web.json_response(explained(self._job(request)))
 
     async def _stop(self, request: web.Request) -> web.Response:
         job = self._job(request)

@@ -33,6 +33,7 @@ class _Seen:
     recovered_at: float = 0.0
     group: int = -1
     cut: int = 0
+    replans: int = 0
     damaged: int = 0
     copies: Copies = NO_COPIES
 
@@ -118,6 +119,8 @@ class Watch:
         metrics.launch_messages.of(name).inc(max(0, cost.messages - seen.messages))
         metrics.launch_bytes.of(name).inc(max(0, cost.bytes - seen.bytes))
         metrics.groups_cut.of(name).inc(job.groups_cut - seen.cut)
+        metrics.replans.of(name).inc(max(0, job.replanning.replans - seen.replans))
+        seen.replans = job.replanning.replans
         seen.messages, seen.bytes, seen.cut = cost.messages, cost.bytes, job.groups_cut
         metrics.checkpoint_age_seconds.of(name).set(max(0.0, now - (job.committed_at or seen.since)))
         metrics.checkpoint_interval_seconds.of(name).set(job.snapshot_every * interval_s)

@@ -59,6 +59,9 @@ class CoordinatorMetrics:
         self.groups_cut = sheet.counter(
             "drizzle_groups_cut_total", "Groups ended early because the cluster changed", "job"
         )
+        self.replans = sheet.counter(
+            "drizzle_replans_total", "Stages that are computed in another way from some group on", "job"
+        )
         self.launch_messages = sheet.counter(
             "drizzle_launch_messages_total", "Launch messages sent, one per worker and group", "job"
         )
