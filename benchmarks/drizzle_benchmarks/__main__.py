@@ -20,7 +20,7 @@ from drizzle_benchmarks.plots import plot_losses, plot_outages
 from drizzle_benchmarks.report import Report
 from drizzle_streams.errors import DrizzleError
 
-BENCHMARKS = ("recovery", "failover", "stragglers", "tuner")
+BENCHMARKS = ("recovery", "failover", "stragglers", "overload", "tuner")
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130

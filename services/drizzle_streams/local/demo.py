@@ -279,6 +279,7 @@ class _Run:
         recovered_s = max((recovery["seconds"] for recovery in job["recoveries"]), default=0.0)
         return {
             "sent": load["sent"],
+            "throttled": load["throttled"],
             "counted": verdict["counted"],
             "exact": bool(verdict["exact"]) and load["sent"] == load["acknowledged"],
             "windows": verdict["windows"],
