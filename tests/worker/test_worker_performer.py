@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from typing import Any
 
 import polars as pl
 import pytest
 
 import drizzle_streams as dz
+from drizzle_streams.connectors.base import Sink, SinkSettings
 from drizzle_streams.connectors.memory import memory
 from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
@@ -257,6 +260,51 @@ async def test_what_the_users_code_raises_is_a_value_with_its_traceback(world: W
     assert "explode" in crashed.error.traceback
     assert (crashed.error.stage, crashed.error.batch, crashed.error.partitions) == (MAP, 0, A[:1])
     assert hand.bench.counters.tasks_failed == 1
+
+
+class Exits:
+    """A sink that ends the process where it is unpickled, if it is let, as a module may that is imported."""
+
+    kind = "exits"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return sys.exit, ("the script ended",)
+
+    def validate(self, schema: dict[str, pl.DataType], keys: tuple[str, ...]) -> None: ...
+
+    def create(self, settings: SinkSettings) -> Sink:
+        raise AssertionError("it never comes to that")
+
+
+async def test_a_program_that_exits_fails_the_job_and_not_the_worker(world: World) -> None:
+    """`sys.exit()` at the top of a module is a user's error; workers would die of it one after the other."""
+    clicks = dz.stream("clicks", schema={"key": pl.String, "value": pl.Int64})
+    job = laid_out(clicks.to(Exits()).job(str(JOB)).compile())
+    hand = await world.hand("a", load=False)
+    hand.bench.addresses = {COORDINATOR: await world.program_door(job)}
+    hand.know(job, world.placement)
+    hand.performer.perform(act.LoadProgram(job.spec))
+    failed = await hand.events.next(ev.ProgramFailed)
+    assert "SystemExit" in failed.error.message
+    assert "the script ended" in failed.error.message
+
+
+async def test_a_function_that_exits_fails_the_job_and_not_the_worker(world: World) -> None:
+    def leave(rows: pl.Series) -> pl.Series:
+        return rows > 0 if not len(rows) else sys.exit("no more rows, please")
+
+    clicks = dz.stream("clicks", schema={"key": pl.String, "value": pl.Int64})
+    bad = clicks.filter(pl.col("value").map_batches(leave, return_dtype=pl.Boolean, is_elementwise=True))
+    job = laid_out(bad.to(memory(world.results)).job(str(JOB)).compile())
+    hand = await world.hand("a", load=False)
+    hand.bench.addresses = {COORDINATOR: await world.program_door(job)}
+    await hand.load(job, world.placement)
+    given = {0: some_rows(0, 0)}
+    hand.performer.absorb(NodeId(SOURCE), offer_of(0, given), payload_of(given, 0))
+    fragment = act.Fragment(JOB, MAP, act.INPUT, BatchId(0), NodeId(SOURCE), A[:1], A[:1])
+    key = TaskKey(JOB, MAP, COHORT, BatchId(0))
+    hand.performer.perform(act.RunTask(key, A[:1], (act.Piece(fragment, A[:1], A[:1]),), 0.0))
+    assert "no more rows" in (await hand.events.next(ev.TaskCrashed)).error.message
 
 
 async def test_a_job_without_a_shuffle_writes_by_stream_partition(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Sequence
 
 import polars as pl
@@ -10,13 +11,16 @@ import pytest
 
 from drizzle_streams.connectors.base import SinkToken
 from drizzle_streams.connectors.memory import MemoryResults
-from drizzle_streams.errors import StoreError
+from drizzle_streams.core import actions as act
+from drizzle_streams.core import events as ev
+from drizzle_streams.errors import OutageError, StoreError
 from drizzle_streams.model.ids import BatchId, JobId, PartitionId
 from drizzle_streams.worker import outputs
+from drizzle_streams.worker.cohorts import Output
 from drizzle_streams.worker.jobs import JobRun
 from drizzle_streams.worker.outputs import StageSink
 from tests.worker.conftest import World
-from tests.worker.worker_worlds import REDUCE, compiled, until
+from tests.worker.worker_worlds import COHORT, REDUCE, compiled, until
 
 SPEC = compiled(MemoryResults()).spec
 ROWS = [(PartitionId(0), pl.DataFrame({"n": [1]}))]
@@ -77,6 +81,33 @@ async def test_after_it_has_failed_nothing_but_close_is_called(
     assert sink.calls == calls
 
 
+async def test_after_an_outage_the_same_is_tried_again() -> None:
+    class Away(Recorder):
+        outages = 2
+
+        async def open(self) -> None:
+            await super().open()
+            self.may_be_away()
+
+        async def write(self, writes: Sequence[tuple[SinkToken, pl.DataFrame]]) -> None:
+            await super().write(writes)
+            self.may_be_away()
+
+        def may_be_away(self) -> None:
+            self.outages -= 1
+            if self.outages in (1, 0):
+                raise OutageError("Redis is away")
+
+    sink = Away()
+    live = staged(sink)
+    for _ in range(2):
+        with pytest.raises(OutageError):
+            await live.write([(BatchId(0), ROWS)])
+    await live.write([(BatchId(0), ROWS)])
+    await live.close()
+    assert sink.calls == ["open", "open", "open", "write", "close"]
+
+
 async def test_a_write_that_hangs_does_not_keep_its_sink_from_being_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -109,3 +140,21 @@ async def test_a_life_that_ends_closes_the_sinks_of_all_jobs_at_once(http_world:
         hand.performer.jobs[JobId(f"job-{number}")] = job
     await hand.performer.close()
     assert [sink.calls for sink in sinks] == [["close"], ["close"]]
+
+
+async def test_a_sink_that_exits_is_closed_like_any_that_failed(http_world: World) -> None:
+    class Exits(Recorder):
+        async def write(self, writes: Sequence[tuple[SinkToken, pl.DataFrame]]) -> None:
+            await super().write(writes)
+            sys.exit("the sink ended")
+
+    hand = await http_world.hand("a", load=False)
+    sink = Exits()
+    job = hand.performer.jobs[JobId(SPEC.job)] = JobRun(SPEC, hand.bench)
+    job.sinks = {REDUCE: staged(sink)}
+    cohort = job.new_cohort(REDUCE, COHORT)
+    cohort.outputs[BatchId(0)] = Output(ROWS, 0.0)
+    hand.performer.perform(act.WriteOutput(SPEC.job, REDUCE, COHORT, BatchId(0), BatchId(0)))
+    assert "the sink ended" in (await hand.events.next(ev.OutputFailed)).error.message
+    await job.close()
+    assert sink.calls == ["open", "write", "close"]

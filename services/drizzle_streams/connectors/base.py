@@ -7,9 +7,10 @@ that holds partitions of the job's last stage calls `create` once and gets a *li
 
 **When.** `open` once, before any write. `write` after each batch that gave rows, with the rows
 of one or more tokens: a token is one batch of one partition. `close` once, at the end of the
-job or when the worker has no partition of the stage left. After `write` has raised, nothing
-but `close` is called. A batch counts as done, and so may end in a checkpoint, only when
-`write` has returned: what it returned for must not get lost.
+job or when the worker has no partition of the stage left. After `write` has raised, nothing but
+`close` is called; only after an `OutageError` the same is tried again. A batch counts as done,
+and so may end in a checkpoint, only when `write` has returned: what it returned for must not
+get lost.
 
 **How often.** Every batch interval, so every few milliseconds; the batch's latency ends when
 `write` returns. It runs on the worker's event loop and must not block it. Calls for different

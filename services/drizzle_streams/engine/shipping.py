@@ -15,6 +15,7 @@ from typing import Any, Final
 import cloudpickle  # pyright: ignore[reportMissingTypeStubs]
 import polars as pl
 
+from drizzle_streams.engine.failures import USERS_ERRORS
 from drizzle_streams.engine.program import Program
 from drizzle_streams.errors import BuildError, ProtocolError, explain
 
@@ -48,7 +49,7 @@ def load_program(data: bytes) -> Program:
     _check_versions(data[start:end])
     try:
         program = pickle.loads(data[end:])
-    except Exception as error:  # unpickling runs the user's imports, which raise anything
+    except USERS_ERRORS as error:  # unpickling runs the user's imports, which raise anything
         raise ProtocolError(
             explain(
                 "program",

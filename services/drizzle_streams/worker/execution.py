@@ -16,7 +16,7 @@ import polars as pl
 
 from drizzle_streams.engine.compaction import Compaction
 from drizzle_streams.engine.execute import Block, StageOutput, StageState, decode_block, encode_block
-from drizzle_streams.engine.failures import POLARS_ERRORS
+from drizzle_streams.engine.failures import USERS_ERRORS
 from drizzle_streams.engine.records import DeadLetter, InputEntry
 from drizzle_streams.engine.runs import Run
 from drizzle_streams.model.ids import BatchId, PartitionId
@@ -98,7 +98,7 @@ def execute(
             compaction=after.compaction() if after is not None and compact else None,
             seconds=time.perf_counter() - started,
         )
-    except (Exception, *POLARS_ERRORS) as error:  # noqa: BLE001 - the user's expressions raise anything
+    except USERS_ERRORS as error:
         return failure(error, work.stage.stage.stage, work.batch, work.partitions)
 
 

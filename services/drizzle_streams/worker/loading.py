@@ -6,6 +6,7 @@ import asyncio
 import logging
 
 from drizzle_streams.connectors.base import Sink
+from drizzle_streams.engine.failures import USERS_ERRORS
 from drizzle_streams.errors import BackPressureError, DrizzleError, ProtocolError, UnreachableError
 from drizzle_streams.model.ids import COORDINATOR, NO_BATCH, StageId
 from drizzle_streams.model.task import TaskError
@@ -87,5 +88,5 @@ def _load(job: JobRun, data: bytes) -> Loaded | TaskError:
             for stage in stages
             if stage.sink is not None and stage.stage.writes_output
         }
-    except Exception as error:  # noqa: BLE001 - a sink may be the user's own and raise anything
+    except USERS_ERRORS as error:  # a sink may be the user's own and raise anything
         return failure(error, StageId(0), NO_BATCH, ())

@@ -2,7 +2,7 @@
 
 A token is one batch of one partition (`connectors.base`). A sink is opened at its first write and
 closed when its job ends here; what it raises fails the job, not the worker. Once it has raised,
-nothing but its close is called: further writes get the same error.
+nothing but its close is called: further writes get the same error. An outage is no such failure.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import polars as pl
 
 from drizzle_streams.connectors.base import Sink, SinkToken
 from drizzle_streams.engine.columns import KEY_GROUP
-from drizzle_streams.engine.failures import POLARS_ERRORS
+from drizzle_streams.engine.failures import USERS_ERRORS
+from drizzle_streams.errors import OutageError
 from drizzle_streams.model.ids import BatchId, PartitionId
 from drizzle_streams.model.job import JobSpec, StageSpec, key_group_range
 from drizzle_streams.worker.cutting import positions
@@ -61,7 +62,9 @@ class StageSink:
                 await self._open_once()
             self._raise_again()
             await self._sink.write(writes)
-        except (Exception, *POLARS_ERRORS) as error:
+        except OutageError:
+            raise  # its system is away: who asked may ask again (`patience`)
+        except USERS_ERRORS as error:
             self._failure = self._failure or error
             raise
         finally:
@@ -79,7 +82,7 @@ class StageSink:
         try:
             async with asyncio.timeout(SINK_CLOSE_S):
                 await self._sink.close()
-        except (Exception, *POLARS_ERRORS):  # a sink may be the user's own and raise anything
+        except USERS_ERRORS:  # a sink may be the user's own and raise anything
             log.exception("sink did not close", extra={"job": self._spec.job})
 
     def _raise_again(self) -> None:

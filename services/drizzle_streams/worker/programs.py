@@ -15,7 +15,7 @@ from urllib.parse import quote
 from drizzle_streams.connectors.base import SinkSettings, SinkSpec
 from drizzle_streams.engine.columns import KEY_GROUP, PARTITION, WINDOW_START
 from drizzle_streams.engine.execute import StageExecutor
-from drizzle_streams.engine.failures import POLARS_ERRORS
+from drizzle_streams.engine.failures import USERS_ERRORS
 from drizzle_streams.engine.program import Program, StageProgram
 from drizzle_streams.engine.shipping import load_program
 from drizzle_streams.errors import ProtocolError, explain
@@ -81,7 +81,7 @@ def load_stages(spec: JobSpec, data: bytes) -> tuple[LoadedStage, ...] | TaskErr
             raise ProtocolError(_another_job(spec, file.spec))
         program = load_program(file.program)
         return tuple(_load(spec, stage, program) for stage in spec.stages)
-    except (Exception, *POLARS_ERRORS) as error:  # noqa: BLE001 - the user's modules and functions raise anything
+    except USERS_ERRORS as error:
         return failure(error, StageId(0), NO_BATCH, ())
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
-from drizzle_streams.engine.failures import POLARS_ERRORS
+from drizzle_streams.engine.failures import USERS_ERRORS
 from drizzle_streams.engine.state import StageState
 from drizzle_streams.errors import BackPressureError, StoreError
 from drizzle_streams.model.ids import BatchId, Generation
@@ -51,7 +51,7 @@ async def _write(
     try:
         rows = [(batch, output.rows) for batch, output in outputs]
         await patiently(job, f"output of stage {action.stage}", lambda: sink.write(rows))
-    except (Exception, *POLARS_ERRORS) as error:  # a sink may be the user's own and raise anything
+    except USERS_ERRORS as error:  # a sink may be the user's own and raise anything
         log.exception("sink failed", extra={"job": action.job, "batch": action.last})
         job.bench.tell("OutputFailed", f"stage {action.stage}, batch {action.last}: {error}", action.job)
         reason = failure(error, action.stage, action.last, ())
