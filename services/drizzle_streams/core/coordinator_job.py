@@ -379,7 +379,7 @@ class CoordinatorJob:
                 frontier=progress.frontier,
                 latencies=progress.latencies,
             )
-            planned = self.replanning.planned(sized, self.checkpoints.committed.batch, now)
+            planned = self.replanning.planned(sized, self.checkpoints.floor, now)
             self._launch_group(planned, out)
 
     def _launch_group(self, group: GroupRecord, out: Effects) -> None:

@@ -41,7 +41,7 @@ ROWS_MIN = 1_000
 PATIENCE_MAX = 64
 """Changes of a stage each double what must be seen before the next, up to so many times as much."""
 CHOSEN_MAX = 32
-"""Sets of choices since the newest checkpoint; at the bound nothing changes until one is committed."""
+"""Sets of choices since the older checkpoint; at the bound nothing changes until one is committed."""
 
 
 @dataclass(frozen=True, slots=True)
