@@ -15,6 +15,7 @@ from drizzle_streams.model.bounds import Bounds
 from drizzle_streams.model.ids import BatchId, CohortId, NodeId, Offset
 from drizzle_streams.model.replanning import StageSeen
 from drizzle_streams.model.snapshot import SnapshotPart, SnapshotRef
+from drizzle_streams.model.task import TaskError
 from drizzle_streams.protocol import messages as msg
 from tests.simulation.disks import BrokenPromiseError
 from tests.simulation.values import Sums, add, by_group, for_partitions, sum_records
@@ -173,6 +174,9 @@ class SimWorker:
             key = action.key
             if begun != self.forgotten:
                 return ev.TaskFinished(replace(key, cohort=CohortId(0)))
+            if key.cohort < 0 and any(p.fragment not in self.fragments for p in action.pieces):
+                lost = TaskError("LostInput", "let go before its turn", "", key.stage, key.batch, ())
+                return ev.TaskCrashed(key, lost)  # a copy's; the real worker says so, too
             if key.stage == 0:
                 self._map(action)
             else:
