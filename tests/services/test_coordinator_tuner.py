@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from drizzle_streams.cli.status import lines
 from drizzle_streams.model.tuning import Tuning, TuningMode
 from tests.services.service_worlds import (
     ask,
@@ -53,3 +54,19 @@ async def test_groups_grow_as_they_are_measured_and_everything_is_shown(coordina
 async def test_promises_that_make_no_sense_are_refused(coordinator, change):
     answer = await submit(coordinator.address, job_file(two_stages(tuning=replace(MODEL, **change))))
     assert (answer.status, next(iter(change)) in answer.error) == (400, True), answer.body
+
+
+async def test_the_status_shows_what_the_tuner_reckons_with(coordinator):
+    at = coordinator.address
+    for mode in (MODEL, Tuning()):
+        await submit(at, job_file(two_stages(f"job-{mode.mode}", group_size=2, tuning=mode)))
+    async with members(worker(at), source(at)):
+        tuned = await job_becomes(
+            at, lambda v: (v["tuner"] or {}).get("mode") == "model", "tuned", job="job-model"
+        )
+        fixed = await job_becomes(at, lambda v: v["tuner"] is not None, "launched", job="job-fixed")
+    text = "\n".join(lines(tuned))
+    assert "coordination_seconds" in text
+    assert "workers 1" in text
+    assert f"{tuned['tuner']['binding']} decides, at least" in text
+    assert "coordination_seconds" not in "\n".join(lines(fixed)), "it is the job that decides"

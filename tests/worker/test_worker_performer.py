@@ -15,6 +15,7 @@ from drizzle_streams.connectors.memory import memory
 from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
 from drizzle_streams.model.ids import COORDINATOR, BatchId, CohortId, Generation, JobId, NodeId, StageId
+from drizzle_streams.model.replanning import StageChoice, StageSeen
 from drizzle_streams.model.task import TaskKey
 from drizzle_streams.worker.execution import LATE_REASON
 from drizzle_streams.worker.jobs import JobRun
@@ -470,3 +471,21 @@ async def test_losing_a_life_is_told_to_the_service(world: World) -> None:
     hand = await world.hand("a")
     hand.performer.perform(act.Rejoin("declared lost"))
     assert hand.rejoins == ["declared lost"]
+
+
+async def test_a_task_runs_as_its_choice_says_and_tells_what_it_saw(world: World) -> None:
+    hand = await world.hand("a")
+    seen: list[StageSeen] = []
+    for batch, choice in enumerate((None, StageChoice(MAP, partial=False))):
+        given = {0: some_rows(batch, 0)}
+        hand.performer.absorb(NodeId(SOURCE), offer_of(batch, given), payload_of(given, batch))
+        fragment = act.Fragment(JOB, MAP, act.INPUT, BatchId(batch), NodeId(SOURCE), A[:1], A[:1])
+        key = TaskKey(JOB, MAP, COHORT, BatchId(batch))
+        hand.performer.perform(act.RunTask(key, A[:1], (act.Piece(fragment, A[:1], A[:1]),), 0.0, choice))
+        ended = await hand.events.next(ev.TaskFinished)
+        assert ended.seen is not None
+        seen.append(ended.seen)
+    grouped, raw = seen
+    assert (grouped.partial, raw.partial) == (True, False)
+    assert grouped.rows > 0
+    assert raw.shuffled == raw.rows > 0

@@ -153,6 +153,7 @@ def lines(job: dict[str, Any]) -> list[str]:
             f"{rank} {latency[rank]:.1f}" for rank in ("p50", "p95", "p99") if rank in latency
         ),
         "tuner": _tuner(job.get("tuner")),
+        "  inputs": _inputs(job.get("tuner")),
         "checkpoint": _checkpoint(job["checkpoint"]),
         "recoveries": _recoveries(job["recoveries"]),
         "copies": _copies(job.get("copies") or {}),
@@ -161,7 +162,7 @@ def lines(job: dict[str, Any]) -> list[str]:
 
 
 def _tuner(values: dict[str, Any] | None) -> str:
-    """What decided the group size, between which bounds, and what would cost least; the rest is in --json."""
+    """What decided the group size, between which bounds, and what would cost least."""
     if values is None:
         return ""
     bounds = f"at least {_batches(values['lower'])} ({values['binds_lower']}), "
@@ -171,6 +172,14 @@ def _tuner(values: dict[str, Any] | None) -> str:
     alarm = "" if values["alarm"] is None else f"; no size fits: {values['alarm']}"
     decides = "the job" if values["binding"] == "fixed" else values["binding"]
     return f"{decides} decides, {bounds}{best}{alarm}"
+
+
+def _inputs(values: dict[str, Any] | None) -> str:
+    """What a tuner reckons with, where one decides; what is 0 is left out."""
+    if values is None or values["binding"] == "fixed":
+        return ""
+    known = {name: value for name, value in values["inputs"].items() if value}
+    return ", ".join(f"{name} {value:.3g}" for name, value in known.items())
 
 
 def _batches(number: float | None) -> str:
