@@ -144,4 +144,10 @@ def test_a_copy_of_an_older_generation_ends_as_nobody_s() -> None:
     started = copies.start(JobId("j"))
     copies.clear()
     assert started is not None
+    assert copies.keeps_from(StageId(0)) == 7, "it reads its input until it has ended (seeds 75, 90, 109)"
     assert copies.ended(started.key) is None
+    assert copies.keeps_from(StageId(0)) is None
+    copies.offer(task(9))
+    again = copies.start(JobId("j"))
+    assert again is not None
+    assert copies.ended(again.key) == task(9)

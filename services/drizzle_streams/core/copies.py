@@ -2,7 +2,8 @@
 
 A copy runs before anything else that is ready, since its batch is older than whatever is next here and
 somebody waits for it. It belongs to no cohort: it makes blocks, announces them, and says so to the source.
-What came for it may not be let go of while it waits. A new generation drops all copies.
+What came for it may not be let go of while it waits or runs. A new generation drops all copies: what
+runs ends as nobody's.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class CopyTasks:
 
     waiting: dict[Fragment, CopyTask] = field(default_factory=dict[Fragment, CopyTask])
     running: dict[StageId, CopyTask] = field(default_factory=dict[StageId, CopyTask])
+    dropped: set[StageId] = field(default_factory=set[StageId])
 
     def offer(self, copy: CopyTask) -> bool:
         """Take a copy; False if there are too many, or if it is known."""
@@ -72,11 +74,15 @@ class CopyTasks:
         return RunTask(key, fragment.partitions, (piece,), copy.sealed_at_ms)
 
     def ended(self, key: TaskKey) -> CopyTask | None:
-        """A task has ended: the copy that it was, or None."""
+        """A task has ended: the copy that it was, or None if it was none or is nobody's."""
         copy = self.running.get(key.stage)
         if copy is None or key.cohort != copy_cohort(key.stage) or copy.fragment.batch != key.batch:
             return None
-        return self.running.pop(key.stage)
+        del self.running[key.stage]
+        if key.stage in self.dropped:
+            self.dropped.remove(key.stage)
+            return None
+        return copy
 
     def keeps_from(self, stage: StageId) -> BatchId | None:
         """The oldest batch whose input is still needed here."""
@@ -84,6 +90,6 @@ class CopyTasks:
         return min((c.fragment.batch for c in copies if c.stage == stage), default=None)
 
     def clear(self) -> None:
-        """A new generation: what runs ends as nobody's."""
+        """A new generation: what waits is dropped, what runs still reads its input."""
         self.waiting.clear()
-        self.running.clear()
+        self.dropped.update(self.running)
