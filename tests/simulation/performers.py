@@ -175,6 +175,7 @@ class SimWorker:
             if begun != self.forgotten:
                 return ev.TaskFinished(replace(key, cohort=CohortId(0)))
             if key.cohort < 0 and any(p.fragment not in self.fragments for p in action.pieces):
+                self.world.copies_lost += 1
                 lost = TaskError("LostInput", "let go before its turn", "", key.stage, key.batch, ())
                 return ev.TaskCrashed(key, lost)  # a copy's; the real worker says so, too
             if key.stage == 0:

@@ -198,6 +198,7 @@ def copied(seed: int) -> World:
     pulse(world, world.of_kind("worker")[seed % 3], 2, stop_s=0.3, every_s=0.6)
     world.run(1.5)
     demand_progress(world)
+    assert world.copies_lost == 0, "what a copy reads stays while it waits"
     demand_everything(world)
     demand_flatness(world)
     return world

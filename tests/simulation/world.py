@@ -138,6 +138,7 @@ class World:
         self.choices: dict[object, object] = {}
         self.slow: dict[str, float] = {}
         self.stopped: set[str] = set()
+        self.copies_lost = 0
         self.records_sent = 0
         self.producing = True
         self.job = job or spec()

@@ -36,6 +36,9 @@ COPIES_PER_TASK = 0.25
 COPIES_ALLOWED_MAX = 8.0
 """The allowance grows no further: the batches in flight of one partition."""
 
+ROUNDING_MS = 0.01
+"""A deadline goes to seconds and back: without this, rounding could leave it due for ever."""
+
 Task = tuple[BatchId, PartitionId]
 
 
@@ -103,7 +106,7 @@ class Copies:
         next_ms: float | None = None
         for batch, partition in self._open(sealed_at_ms, taken):
             late_at_ms = sealed_at_ms[batch] + after_ms
-            if late_at_ms > now_ms:
+            if late_at_ms > now_ms + ROUNDING_MS:
                 next_ms = late_at_ms if next_ms is None else min(next_ms, late_at_ms)
                 continue
             to = _backup(batch, partition, taken, owners)
