@@ -199,7 +199,7 @@ def answer_to_an_announced_body(cluster: ClusterDoors, length: int) -> int:
     connection = HTTPConnection(urlsplit(cluster.address("worker-1")).netloc, timeout=30)
     try:
         connection.putrequest("POST", "/blocks")
-        connection.putheader("Authorization", f"Bearer {cluster.token}")
+        connection.putheader("Authorization", bearer(cluster.token))
         connection.putheader("Content-Length", str(length))
         connection.endheaders()
         return connection.getresponse().status
