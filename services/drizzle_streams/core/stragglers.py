@@ -140,8 +140,8 @@ class Stragglers:
         self, task: Task, worker: WorkerId, late_ms: float, owners: int, interval_ms: float, now: float
     ) -> None:
         """A worker's task ended so long after its batch was sealed; judged when all `owners` have one."""
-        self._recent.append(late_ms > max(CROWDED_AFTER_MS_MIN, CROWDED_AFTER_BATCHES * interval_ms))
         if owners < 2:
+            self._note_room(task[1], late_ms, interval_ms)
             return
         late = self._compared.setdefault(task, {})
         late[worker] = late_ms
@@ -153,9 +153,15 @@ class Stragglers:
 
     def _compare(self, task: Task, late: Mapping[WorkerId, float], interval_ms: float, now: float) -> None:
         typical = median_low(late.values())
+        self._note_room(task[1], typical, interval_ms)
         for worker, late_ms in late.items():
             if is_slow(late_ms, typical, interval_ms):
                 self._of(worker).note_slow(now, task[0], task[2])
+
+    def _note_room(self, stage: StageId, late_ms: float, interval_ms: float) -> None:
+        """Only of the first stage, which reads: the others may be late for want of one straggler's blocks."""
+        if stage == 0:
+            self._recent.append(late_ms > max(CROWDED_AFTER_MS_MIN, CROWDED_AFTER_BATCHES * interval_ms))
 
     def heard(self, worker: WorkerId, stalled_ms: float, now: float) -> None:
         """A heartbeat with the worker's longest stall since the one before."""
