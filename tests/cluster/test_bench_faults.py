@@ -1,4 +1,4 @@
-"""`drizzle bench` on a real cluster: it measures, and its counts are exact. How late what is, is not for tests."""
+"""`drizzle bench` on a real cluster: it measures, and its counts are exact. Speed is no matter for tests."""
 
 from __future__ import annotations
 
