@@ -126,12 +126,14 @@ def test_choices_go_when_no_replay_needs_them_and_are_bounded() -> None:
     assert len(kept.chosen) == 1
 
 
-def test_what_a_cut_took_back_is_planned_anew() -> None:
+def test_what_a_cut_took_back_stays_chosen_since_somebody_may_have_begun_it() -> None:
     groups = Groups()
     groups.launch()
-    groups.launch(mapped(1.0))
+    launched = groups.launch(mapped(1.0)).chosen
     groups.first = 5
-    assert groups.launch().chosen == ()
+    assert groups.launch(mapped(0.1, partial=False), merged(0.1)).chosen == launched
+    groups.first = launched[-1].first + 1
+    assert len(groups.launch().chosen) == 2
 
 
 def test_switched_off_or_without_groups_nothing_changes() -> None:

@@ -7,7 +7,8 @@ in order, as long as both lives last. Rules:
 - A life is a `session` (grows with each start). A numbering is a `stream` within a session;
   a new one starts when the other side began a new life or the queue overflowed.
 - The receiver keeps what comes early (bounded) and acknowledges cumulatively, on whatever it
-  sends next or after ACK_DELAY_S.
+  sends next or after ACK_DELAY_S. What rode in with it may be let go of before its turn, so that
+  counts as not carried and is pulled: rare, since only loss makes anything early.
 - Repeats back off from RESEND_AFTER_S to RESEND_AFTER_S_MAX. Nothing is ever given up here:
   only the coordinator judges a node lost, and then its link is forgotten.
 """
@@ -42,7 +43,7 @@ class Link:
     peer_session: int = 0
     peer_stream: int = 0
     received: int = 0
-    early: dict[int, tuple[Message, bool]] = field(default_factory=dict[int, tuple[Message, bool]])
+    early: dict[int, Message] = field(default_factory=dict[int, Message])
     ack_at: float | None = None
 
     def renumber(self) -> None:
@@ -158,9 +159,9 @@ class Outbox:
                 messages.append((item.message, flag))
                 while link.received + 1 in link.early:
                     link.received += 1
-                    messages.append(link.early.pop(link.received))
+                    messages.append((link.early.pop(link.received), False))
             elif item.seq > link.received and len(link.early) < EARLY_ITEMS_MAX:
-                link.early[item.seq] = (item.message, flag)
+                link.early[item.seq] = item.message
         return messages
 
     def _due(self, link: Link, now: float) -> list[Item]:

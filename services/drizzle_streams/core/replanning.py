@@ -82,13 +82,14 @@ class Replanning:
         """The group that is due, with the choices that hold from its first batch on."""
         if not self.spec.replanning or self.spec.scheduling is not Scheduling.GROUP:
             return group
-        # What was launched for these batches and taken back by a cut was never begun.
-        earlier = tuple(one for one in self.chosen if one.first < group.first)
-        present = {choice.stage: choice for choice in (earlier[-1].choices if earlier else ())}
-        wanted = {**present, **(self._changed(present, now) if len(earlier) < CHOSEN_MAX else {})}
+        newest = self.chosen[-1] if self.chosen else None
+        present = {choice.stage: choice for choice in (newest.choices if newest else ())}
+        # A choice for batches that a cut took back stays: somebody may not have heard of the cut, and begun.
+        free = len(self.chosen) < CHOSEN_MAX and (newest is None or newest.first < group.first)
+        wanted = {**present, **(self._changed(present, now) if free else {})}
         if wanted != present:
-            earlier += (ChosenFrom(group.first, tuple(wanted[stage] for stage in sorted(wanted))),)
-        self.chosen = _since(earlier, committed)
+            self.chosen += (ChosenFrom(group.first, tuple(wanted[stage] for stage in sorted(wanted))),)
+        self.chosen = _since(self.chosen, committed)
         return replace(group, chosen=self.chosen)
 
     def _changed(self, present: dict[StageId, StageChoice], now: float) -> dict[StageId, StageChoice]:
