@@ -20,7 +20,7 @@ from drizzle_benchmarks.plots import plot_losses, plot_outages
 from drizzle_benchmarks.report import Report
 from drizzle_streams.errors import DrizzleError
 
-BENCHMARKS = ("recovery", "failover", "stragglers", "overload", "tuner")
+BENCHMARKS = ("recovery", "failover", "stragglers", "overload", "tuner", "scheduling")
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         says = (module.__doc__ or "").split("\n\n")
         command = commands.add_parser(name, help=says[0], description="\n\n".join(says))
         command.add_argument("--json", metavar="FILE", help="write the report as JSON; - is standard output")
-        command.add_argument("--plot", metavar="FILE", help="write a timeline as PNG (needs matplotlib)")
+        command.add_argument("--plot", metavar="FILE", help="write a picture as PNG (needs matplotlib)")
         module.add_arguments(command)
         command.set_defaults(module=module)
     return parser
@@ -61,7 +61,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _write(report: Report, arguments: argparse.Namespace) -> None:
     if arguments.plot:
-        if report.series:
+        if hasattr(arguments.module, "plot"):
+            arguments.module.plot(report, Path(arguments.plot))
+        elif report.series:
             plot_outages(report.series, report.rows[0]["event"], Path(arguments.plot))
         else:
             plot_losses(report.rows, Path(arguments.plot))

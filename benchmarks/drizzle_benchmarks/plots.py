@@ -44,3 +44,27 @@ def plot_losses(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.legend()
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
+
+
+def plot_scheduling(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Time per batch over the number of workers, a picture per number of stages, a line per mode."""
+    importlib.import_module("matplotlib").use("Agg")
+    pyplot = importlib.import_module("matplotlib.pyplot")
+
+    stages = list(dict.fromkeys(row["stages"] for row in rows))
+    figure, pictures = pyplot.subplots(
+        1, len(stages), figsize=(9, 4), layout="constrained", sharey=True, squeeze=False
+    )
+    for number, axes in zip(stages, pictures[0], strict=True):
+        shown = [row for row in rows if row["stages"] == number]
+        for mode, size in dict.fromkeys((row["mode"], row["group_size"]) for row in shown):
+            line = [row for row in shown if (row["mode"], row["group_size"]) == (mode, size)]
+            label = f"groups of {size}" if mode == "group" else mode
+            times = [row["ms_per_batch"] for row in line]
+            axes.plot([row["workers"] for row in line], times, marker="o", label=label)
+        axes.set(title=f"stages: {number}", xlabel="workers", xscale="log", yscale="log")
+        axes.grid(visible=True, which="both", alpha=0.25)
+    pictures[0][0].set_ylabel("ms per batch")
+    pictures[0][0].legend()
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)
