@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import cast
 
 import pytest
 from redis import Redis
@@ -32,7 +33,7 @@ def damage(doors: ClusterDoors, batch: int) -> int:
         cut = 0
         for key in client.scan_iter("drizzle:snapshot:parts:*"):
             for name, data in client.hgetall(key).items():
-                if name.split(b"/")[2] == str(batch).encode():
+                if cast("bytes", name).split(b"/")[2] == str(batch).encode():
                     client.hset(key, name, data[:-1])
                     cut += 1
     return cut

@@ -116,6 +116,7 @@ def test_a_batch_runs_as_the_newest_choice_before_it_says() -> None:
 
 def test_choices_go_when_no_replay_needs_them_and_are_bounded() -> None:
     groups = Groups()
+    group = groups.launch()
     for number in range(3 * CHOSEN_MAX):
         groups.replanning.changes.clear()
         groups.replanning.seen.clear()
@@ -132,7 +133,7 @@ def test_what_a_cut_took_back_stays_chosen_since_somebody_may_have_begun_it() ->
     launched = groups.launch(mapped(1.0)).chosen
     groups.first = 5
     assert groups.launch(mapped(0.1, partial=False), merged(0.1)).chosen == launched
-    groups.first = launched[-1].first + 1
+    groups.first = launched[-1].first + 10
     assert len(groups.launch().chosen) == 2
 
 

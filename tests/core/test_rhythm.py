@@ -47,6 +47,7 @@ def test_in_the_middle_it_is_young_and_dalys_interval() -> None:
         rhythm.failed()
     rhythm.decide(100.0, 3, 0.5)
     assert rhythm.because is Because.OPTIMUM
+    assert rhythm.optimum_s is not None
     assert rhythm.optimum_s == checkpoint_interval_s(0.05, rhythm.failures_per_s, rhythm.catch_up)
     assert rhythm.optimum_s / 2**0.8 <= rhythm.every * 0.05 <= rhythm.optimum_s * 2**0.8
 

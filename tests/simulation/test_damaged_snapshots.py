@@ -45,6 +45,7 @@ def damaged_run(seed: int) -> World:
         world.weather = Weather(loss=0.1, duplicate=0.05, straggle=0.03)
     for turn in range(2):
         world.run(2.5)
+        assert world.run(5.0, until=lambda: bool(world.job_state.checkpoints.committed.snapshots))
         assert damage(world, oldest_part=(seed + turn) % 2 == 0) > 0
         lose_a_worker(world, seed + turn)
         if seed % 4 == 1:  # during the recovery, too

@@ -163,12 +163,20 @@ def test_snapshot_of_another_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     demand_caught(kill_and_check)
 
 
+COMMITTED_EARLY = (132, 153, 67, 55, *range(20))
+"""Seeds in which an owner replays for long."""
+
+
 def test_commit_before_all_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A checkpoint is committed while an owner still replays towards it."""
+    """A checkpoint is committed while an owner still replays towards it; and the one before is no net."""
+    from drizzle_streams.core.checkpoints import Checkpoints
     from drizzle_streams.core.progress import Progress
 
+    monkeypatch.setattr(Checkpoints, "floor", property(lambda self: self.committed.batch))
+    for seed in COMMITTED_EARLY:
+        run_seed(seed)
     monkeypatch.setattr(Progress, "held_by_all", property(lambda self: BatchId(1 << 40)))
-    for seed in (55, 67, *range(20)):
+    for seed in COMMITTED_EARLY:
         try:
             run_seed(seed)
         except BrokenPromiseError:

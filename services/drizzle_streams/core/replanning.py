@@ -23,7 +23,7 @@ from itertools import accumulate
 from operator import mul
 
 from drizzle_streams.core.story import Story
-from drizzle_streams.model.ids import BatchId, StageId
+from drizzle_streams.model.ids import NO_BATCH, BatchId, StageId
 from drizzle_streams.model.job import JobSpec, Scheduling
 from drizzle_streams.model.replanning import ChosenFrom, FilterSeen, StageChoice, StageSeen, added
 from drizzle_streams.protocol.records import GroupRecord
@@ -62,6 +62,7 @@ class Replanning:
     chosen: tuple[ChosenFrom, ...] = ()
     seen: dict[StageId, StageSeen] = field(default_factory=dict[StageId, StageSeen])
     changes: dict[StageId, int] = field(default_factory=dict[StageId, int])
+    launched: BatchId = NO_BATCH
 
     @property
     def replans(self) -> int:
@@ -70,7 +71,7 @@ class Replanning:
 
     def restore(self, group: GroupRecord) -> None:
         """A new coordinator goes on with the choices of the newest group."""
-        self.chosen = group.chosen
+        self.chosen, self.launched = group.chosen, group.last
 
     def heard(self, reports: tuple[StageSeen, ...]) -> None:
         """What some batches of a worker were like."""
@@ -84,8 +85,9 @@ class Replanning:
             return group
         newest = self.chosen[-1] if self.chosen else None
         present = {choice.stage: choice for choice in (newest.choices if newest else ())}
-        # A choice for batches that a cut took back stays: somebody may not have heard of the cut, and begun.
-        free = len(self.chosen) < CHOSEN_MAX and (newest is None or newest.first < group.first)
+        # Of what a cut took back, somebody who has not heard of it may have begun: that stays as it was.
+        free = len(self.chosen) < CHOSEN_MAX and self.launched < group.first
+        self.launched = max(self.launched, group.last)
         wanted = {**present, **(self._changed(present, now) if free else {})}
         if wanted != present:
             self.chosen += (ChosenFrom(group.first, tuple(wanted[stage] for stage in sorted(wanted))),)

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from drizzle_streams.core import actions as act
+from drizzle_streams.core import events as ev
 from drizzle_streams.core.arrivals import Arrivals, mask_of
 from drizzle_streams.core.cohorts import Cohort
 from drizzle_streams.core.copies import CopyTask, CopyTasks
@@ -81,6 +82,7 @@ class JobBlocks:
         self.seen: dict[StageId, StageSeen] = {}
         self._cohorts_made = 0
         self.copies = CopyTasks()
+        self.damaged: list[tuple[StageId, tuple[PartitionId, ...], ev.CohortDamaged]] = []
         self.upstreams = [tuple((i, spec.stages[i].partitions) for i in s.inputs) for s in spec.stages]
 
     # --- announcements --------------------------------------------------------------------

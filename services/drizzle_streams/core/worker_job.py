@@ -48,6 +48,7 @@ class WorkerJob(JobLaunches):
             self._give_up(stage.stage, frozenset(mine), out)
         for adoption in assign.adoptions:
             self._adopt(adoption, now, out)
+        self._tell_damaged(out)
         for stage in self.spec.stages:
             self._announce_all(stage, assign.needed, out)
         for cohort in self.cohorts.values():
@@ -288,16 +289,20 @@ class WorkerJob(JobLaunches):
         """A cohort cannot be opened with what there is: the coordinator says with what else."""
         cohort = self.cohorts.pop(event.cohort, None)
         if cohort is not None:
-            damaged = msg.SnapshotDamaged(
-                self.spec.job,
-                self.generation,
-                self.worker,
-                cohort.stage,
-                cohort.partitions,
-                event.batch,
-                event.reason,
-            )
-            out.send(COORDINATOR, damaged)
+            self.damaged.append((cohort.stage, cohort.partitions, event))
+            self._tell_damaged(out)
+
+    def _tell_damaged(self, out: Effects) -> None:
+        """Say what could not be opened, also to a coordinator that planned anew before it heard of it."""
+        told, self.damaged = self.damaged, []
+        for stage, partitions, event in told:
+            held = {p for cohort in self._of_stage(stage) for p in cohort.partitions}
+            lacking = set(self.placement.held_by(self.worker, stage)).intersection(partitions) - held
+            if lacking:
+                still = tuple(sorted(lacking))
+                self.damaged.append((stage, still, event))
+                place = (self.spec.job, self.generation, self.worker, stage, still)
+                out.send(COORDINATOR, msg.SnapshotDamaged(*place, event.batch, event.reason))
 
     def commit(self, batch: BatchId, out: Effects) -> None:
         """Two checkpoints are durable: blocks behind the older one are nobody's need any more."""
