@@ -32,11 +32,14 @@ from drizzle_streams.runtime.driver import Driver
 from drizzle_streams.runtime.leader import LeaderWatch
 from drizzle_streams.runtime.lifecycle import die_with
 from drizzle_streams.runtime.supervisor import Supervisor
+from drizzle_streams.transport.base import LinkLimits
 from drizzle_streams.transport.http import HttpTransport
 from drizzle_streams.transport.http_server import HttpServer
 
 COUNT_EVERY_S = 0.05
 """How often a process writes down how many messages its members have sent."""
+LIMITS = LinkLimits(dial_timeout_s=30.0)
+"""Links of dozens of members are dialled by one process in the same moment."""
 STOP_S_MAX = 20.0
 """What a process gets to close its links before it is ended."""
 
@@ -190,7 +193,7 @@ class Member:
         self._coordinator = coordinator
         self._role = role
         self._server = HttpServer("127.0.0.1", 0, token)
-        self._transport = HttpTransport(self._node, self._server, token)
+        self._transport = HttpTransport(self._node, self._server, token, limits=LIMITS)
         self.driver: Driver
 
     async def join(self, closing: AsyncExitStack, tasks: Supervisor) -> None:
