@@ -43,6 +43,7 @@ class Source:
         self._beat_at = 0.0
         self._seal_at: float | None = None
         self._copy_at: float | None = None
+        self._news = False
         self._report_at: float | None = None
         self._unreported: dict[JobId, msg.SealedReport] = {}
 
@@ -90,6 +91,7 @@ class Source:
                 if node != COORDINATOR:
                     self._suspect(node, out)
             case ev.BatchSealed():
+                self._news = self._copy_at is None
                 self._sealed(event, now, out)
             case ev.SealFailed(job=job_id, stage=stage):
                 if (job := self.jobs.get(job_id)) is not None and stage in job.readings:
@@ -158,8 +160,15 @@ class Source:
                     job.seal(reading, out)
                 elif self._seal_at is None or due < self._seal_at:
                     self._seal_at = due
-        late = [job.copy_late(now, out) for job in self.jobs.values()]
-        self._copy_at = min((at for at in late if at is not None), default=None)
+        if self._may_be_late(now):
+            late = [job.copy_late(now, out) for job in self.jobs.values()]
+            self._copy_at = min((at for at in late if at is not None), default=None)
+            self._news = False
+
+    def _may_be_late(self, now: float) -> bool:
+        """Whether to look for late tasks: most events change nothing about them."""
+        due = self._copy_at is not None and self._copy_at <= now
+        return due or self._news or any(job.awaits_backup() for job in self.jobs.values())
 
     def _sealed(self, event: ev.BatchSealed, now: float, out: Effects) -> None:
         job = self.jobs.get(event.job)

@@ -296,6 +296,10 @@ class SourceJob:
                 times.append(next_ms / 1000.0)
         return min(times, default=None)
 
+    def awaits_backup(self) -> bool:
+        """Whether something is late that nobody could be asked to copy yet."""
+        return any(r.copies is not None and r.copies.awaits_backup for r in self.readings.values())
+
     def copied(self) -> msg.Copies:
         """Copies of all stages since this source started."""
         made = [reading.copies for reading in self.readings.values() if reading.copies is not None]

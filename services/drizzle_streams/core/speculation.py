@@ -53,13 +53,17 @@ class Copy:
 
 @dataclass(slots=True)
 class Copies:
-    """Of one stage at one source. `since`: batches up to it are older than the generation."""
+    """Of one stage at one source. `since`: batches up to it are older than the generation.
+
+    `awaits_backup`: something is late, and whom to ask may show with any message.
+    """
 
     interval_ms: float
     since: BatchId = NO_BATCH
     started: int = 0
     won: int = 0
     wasted: int = 0
+    awaits_backup: bool = False
     _late_ms: deque[float] = field(default_factory=lambda: deque[float](maxlen=TASKS_REMEMBERED))
     _allowance: float = 0.0
     _copied: dict[Task, bool] = field(default_factory=dict[Task, bool])
@@ -100,6 +104,7 @@ class Copies:
     ) -> tuple[list[Copy], float | None]:
         """The copies to be made now, and when (ms) the next task is late; `owners` of our partitions."""
         after_ms = self.late_after_ms
+        self.awaits_backup = False
         if after_ms is None:
             return [], None
         copies: dict[tuple[BatchId, WorkerId], list[PartitionId]] = {}
@@ -115,6 +120,8 @@ class Copies:
                 self._copied[batch, partition] = False
                 self.started += 1
                 copies.setdefault((batch, to), []).append(partition)
+            else:
+                self.awaits_backup = True
         return [Copy(batch, to, tuple(parts)) for (batch, to), parts in copies.items()], next_ms
 
     def _open(
