@@ -17,6 +17,7 @@ from drizzle_streams.engine import changes, compaction, keys, state
 from drizzle_streams.engine.compaction import Compaction
 from drizzle_streams.engine.runs import Run, run_of
 from drizzle_streams.engine.series import row_numbers
+from drizzle_streams.engine.windows import SLOT
 from tests.engine.generated import batches, partitionings
 from tests.engine.world import Batch, Event, Oracle, Player, aggregation, rows_of
 
@@ -242,7 +243,10 @@ def test_the_newest_run_is_bounded_by_its_rows() -> None:
 
 
 def test_changes_know_what_they_forgot() -> None:
-    frames = [pl.DataFrame({"k": [f"{n}", "x"], "v": [n, n]}) for n in range(2000)]
+    frames = [
+        pl.DataFrame({"k": [f"{n}", "x"], "v": [n, n]}).with_columns(pl.col("k").hash().alias(SLOT))
+        for n in range(2000)
+    ]
     log = changes.Changes(-1)
     for batch, frame in enumerate(frames):
         log = log.with_batch(batch, frame, ["k"], 10_000)
