@@ -67,7 +67,6 @@ def test_idle_work_refuses_what_it_could_not_do() -> None:
 
 
 def test_modes_are_drawn(tmp_path) -> None:
-    pytest.importorskip("matplotlib")
     rows = [row("barrier", 1), row("group", 10), row("group", 10, workers=4)]
     picture = tmp_path / "scheduling.png"
     scheduling.plot(scheduling.Report("scheduling", {}, rows, []), picture)

@@ -30,7 +30,6 @@ def test_without_any_loss_nothing_is_claimed_to_hold() -> None:
 
 
 def test_losses_are_drawn(tmp_path) -> None:
-    pytest.importorskip("matplotlib")
     picture = tmp_path / "losses.png"
     plot_losses([row("fixed", 2, 0.02), row("fixed", 20, 0.01), row("model", 20, 0.01)], picture)
     assert picture.read_bytes().startswith(b"\x89PNG")
