@@ -25,6 +25,7 @@ from drizzle_streams.local.directory import StateDirectory
 from drizzle_streams.local.http import ask, is_ready
 from drizzle_streams.local.ports import HOST, require_free
 from drizzle_streams.local.process import ServiceProcess
+from drizzle_streams.local.processors import ours, shares
 from drizzle_streams.local.redis import EmbeddedRedis
 from drizzle_streams.local.together import together
 from drizzle_streams.protocol.leading import LEADER_PATH
@@ -172,6 +173,7 @@ class LocalCluster:
         ports = self._state.ports(joining, {})
         for name in joining:
             self._add(name, "worker", ports[name], ("--coordinator", self.address))
+        self._share_processors()
         await asyncio.gather(*(self._join(self.services[name]) for name in joining))
 
     async def _join(self, worker: ServiceProcess) -> None:
@@ -210,6 +212,12 @@ class LocalCluster:
             self._add(name, "source", ports[name], ("--coordinator", coordinator, *place))
         for name in self._names("worker"):
             self._add(name, "worker", ports[name], ("--coordinator", coordinator))
+        self._share_processors()
+
+    def _share_processors(self) -> None:
+        workers = self.of_role("worker")
+        for worker, share in zip(workers, shares(ours(), len(workers)), strict=True):
+            worker.move(share)
 
     def _add(self, name: str, role: str, port: int, flags: Sequence[str]) -> None:
         common = ("--name", name, "--port", str(port), "--host", HOST)

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from drizzle_streams.local.processors import confine
+
 STOP_GRACE_S = 8.0
 LOG_TAIL_BYTES = 4_000
 LOG_BYTES_MAX = 16 * 1024 * 1024
@@ -30,6 +32,8 @@ class ServiceProcess:
     flags: tuple[str, ...]
     environment: Mapping[str, str]
     log: Path
+    processors: frozenset[int] = frozenset()
+    """Where it runs; anywhere if there are none."""
     starts: int = 0
     process: asyncio.subprocess.Process | None = field(default=None, repr=False)
 
@@ -58,6 +62,13 @@ class ServiceProcess:
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for us: we stop them in order
             )
+        confine(self.process.pid, self.processors)  # at once: threads that it will have inherit it
+
+    def move(self, processors: frozenset[int]) -> None:
+        """Run there from now on, in later lives too."""
+        self.processors = processors
+        if self.pid is not None:
+            confine(self.pid, processors)
 
     async def wait(self) -> int:
         """The exit status of the present life (negative: a signal)."""
