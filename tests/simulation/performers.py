@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
 from drizzle_streams.model.bounds import Bounds
-from drizzle_streams.model.ids import BatchId, CohortId, NodeId, Offset
+from drizzle_streams.model.ids import BatchId, CohortId, NodeId, Offset, PartitionId
 from drizzle_streams.model.replanning import StageSeen
 from drizzle_streams.model.snapshot import SnapshotPart, SnapshotRef
-from drizzle_streams.model.task import TaskError
+from drizzle_streams.model.task import TaskError, TaskKey
 from drizzle_streams.protocol import messages as msg
 from tests.simulation.disks import BrokenPromiseError
 from tests.simulation.values import Sums, add, by_group, for_partitions, sum_records
@@ -25,6 +25,17 @@ if TYPE_CHECKING:
 
 Block = dict[int, Sums]
 """Rows of a fragment by upstream partition."""
+
+
+@dataclass(frozen=True)
+class TaskRun:
+    """A task that a worker began: for those who ask afterwards who computed what, when, and how often."""
+
+    worker: NodeId
+    key: TaskKey
+    partitions: tuple[PartitionId, ...]
+    began: float
+    ends: float
 
 
 @dataclass
@@ -186,7 +197,10 @@ class SimWorker:
             return ev.TaskFinished(key, self._seen(action))
 
         self._agree(action)
-        self.life.later(self.world.task_seconds(self.life), run)
+        seconds = self.world.task_seconds(self.life)
+        ends = self.world.now + seconds
+        self.world.tasks.append(TaskRun(self.life.id, action.key, action.partitions, self.world.now, ends))
+        self.life.later(seconds, run)
 
     def _agree(self, action: act.RunTask) -> None:
         """All workers run a batch of a stage under the same choice, and replays under the first one's.
@@ -302,6 +316,7 @@ class SimWorker:
                         action.wanted,
                     )
                     self.fragments[fragment] = block
+                    self.world.pulled.append((self.world.now, action, batch))
                     present.append((batch, 0.0))
             return ev.BlocksFetched(action, tuple(present))
 
@@ -417,8 +432,10 @@ class SimCoordinator:
     def perform(self, action: act.Start) -> None:
         match action:
             case act.RaiseGeneration():
-                self.generation = self.world.raise_generation()
-                self.life.post(ev.GenerationRaised(self.generation))
+                if self.world.raising_s:
+                    self.life.later(self.world.raising_s, self._raised)
+                else:
+                    self.life.post(self._raised())
             case act.FenceSnapshots(job=job):
                 spec = self.life.machine.role.jobs[job].spec
                 self.world.snapshots.fence[spec.run] = self.generation
@@ -428,6 +445,10 @@ class SimCoordinator:
                 self.world.snapshots.clear(self.life.machine.role.jobs[job].spec.run)
             case _:
                 pass
+
+    def _raised(self) -> ev.Event:
+        self.generation = self.world.raise_generation()
+        return ev.GenerationRaised(self.generation)
 
     def attach(self, message: msg.Message) -> object | None:
         return None

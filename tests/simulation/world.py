@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from drizzle_streams.core import events as ev
+from drizzle_streams.core.actions import FetchBlocks
 from drizzle_streams.core.coordinator import Coordinator, CoordinatorSettings
 from drizzle_streams.core.machine import Actions
 from drizzle_streams.core.node import Node
@@ -23,12 +24,12 @@ from drizzle_streams.core.source import Source, SourceSettings
 from drizzle_streams.core.worker import Worker, WorkerSettings
 from drizzle_streams.errors import FencedError
 from drizzle_streams.model.bounds import Bounds
-from drizzle_streams.model.ids import COORDINATOR, Generation, NodeId, SourceId, StageId, WorkerId
+from drizzle_streams.model.ids import COORDINATOR, BatchId, Generation, NodeId, SourceId, StageId, WorkerId
 from drizzle_streams.model.job import JobSpec
 from drizzle_streams.protocol.codec import decode_envelope, encode_envelope
 from drizzle_streams.protocol.messages import Envelope
 from tests.simulation.disks import SimHistory, SimLedger, SimSink, SimSnapshots, SimSourceDisk
-from tests.simulation.performers import Block, SimCoordinator, SimSource, SimWorker
+from tests.simulation.performers import Block, SimCoordinator, SimSource, SimWorker, TaskRun
 from tests.simulation.values import JOB, spec, sum_records
 
 LEASE_S = 1.0
@@ -139,6 +140,9 @@ class World:
         self.slow: dict[str, float] = {}
         self.stopped: set[str] = set()
         self.copies_lost = 0
+        self.raising_s = 0.0
+        self.tasks: list[TaskRun] = []
+        self.pulled: list[tuple[float, FetchBlocks, BatchId]] = []
         self.records_sent = 0
         self.producing = True
         self.job = job or spec()
