@@ -20,7 +20,7 @@ from drizzle_benchmarks.plots import plot_losses, plot_outages
 from drizzle_benchmarks.report import Report
 from drizzle_streams.errors import DrizzleError
 
-BENCHMARKS = ("recovery", "failover", "stragglers", "overload", "tuner", "scheduling")
+BENCHMARKS = ("recovery", "failover", "stragglers", "overload", "tuner", "scheduling", "latency")
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -78,12 +78,25 @@ def _show(report: Report, console: Console) -> None:
     for name in report.rows[0]:
         rows.add_column(name.replace("_", " "), justify="right")
     for row in report.rows:
-        rows.add_row(*("-" if value is None else str(value) for value in row.values()))
+        rows.add_row(*(_cell(value) for value in row.values()))
     claims = Table("claim", "measured", "bound", "unit", "holds", title="claims")
     for claim in report.claims:
         bound = f"{'>=' if claim.at_least else '<='} {claim.bound:g}"
         claims.add_row(claim.name, str(claim.measured), bound, claim.unit, "yes" if claim.holds else "no")
     console.print(rows, claims)
+
+
+def _cell(value: object) -> str:
+    """A value as people read it: of percentiles the median and the 99th, of other values by name each."""
+    match value:
+        case None:
+            return "-"
+        case {"p50": median, "p99": tail}:
+            return f"p50 {median:g}, p99 {tail:g}"
+        case dict():
+            return ", ".join(f"{name} {one}" for name, one in value.items())
+        case _:
+            return str(value)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from statistics import median
 from typing import Any
 
 from drizzle_benchmarks.outages import Window, outage
+from drizzle_benchmarks.processes import resident_mib
 from drizzle_benchmarks.report import Claim, Report, Row
 from drizzle_benchmarks.runs import WINDOW_MS, show_nothing
 from drizzle_streams.local.cluster import LocalCluster
@@ -92,7 +93,7 @@ class Squeeze:
         self.deaths = sum(service.starts - 1 for service in services)
         for service in services:
             if service.pid is not None:
-                found = max(self.resident_mib.get(service.role, 0.0), _resident_mib(service.pid))
+                found = max(self.resident_mib.get(service.role, 0.0), resident_mib(service.pid))
                 self.resident_mib[service.role] = found
 
 
@@ -104,14 +105,6 @@ async def _busy(cluster: LocalCluster) -> float:
         await asyncio.sleep(CALM_S / 2 / LOOKS)
         seen += [float(worker["busy"]) for worker in (await cluster.ask("/status"))["workers"]]
     return median(seen) if seen else 1.0
-
-
-def _resident_mib(pid: int) -> float:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return sum(int(line.split()[1]) / 1024.0 for line in lines if line.startswith("VmRSS:"))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Any
 
 from drizzle_benchmarks.idle import Hosted, Hosts, hosting
 from drizzle_benchmarks.plots import plot_scheduling
+from drizzle_benchmarks.processes import cpu_s
 from drizzle_benchmarks.report import Claim, Report, Row
 from drizzle_streams.api.client import submit
 from drizzle_streams.errors import DrizzleError, explain
@@ -47,7 +47,6 @@ JOIN_S_MAX = 90.0
 WARM_S_MAX = 60.0
 END_S_MAX = 60.0
 POLL_S = 0.1
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 CPU_MS_MAX = 1.0
 CPU_RATIO_MIN = 40.0
@@ -212,8 +211,8 @@ async def _sample(cluster: LocalCluster, hosts: Hosts, name: str) -> Sample:
         groups=int(job["groups_launched"]),
         launch_bytes=int(job["launch_bytes"]),
         launch_s=float(job["coordination_seconds"]),
-        coordinator_s=0.0 if coordinator is None else _cpu_s(coordinator),
-        members_s=sum(_cpu_s(pid) for pid in hosts.pids()),
+        coordinator_s=0.0 if coordinator is None else cpu_s(coordinator),
+        members_s=sum(cpu_s(pid) for pid in hosts.pids()),
         messages=hosts.messages_sent,
     )
 
@@ -256,12 +255,6 @@ async def _ended(cluster: LocalCluster, hosts: Hosts, name: str) -> None:
 def _too_slow(thing: str, found: str) -> DrizzleError:
     remedy = "Take fewer --workers, or a machine that does less."
     return DrizzleError(explain(thing, wanted="to get there in time", found=found, remedy=remedy))
-
-
-def _cpu_s(pid: int) -> float:
-    """Processor time of a process so far, in user and kernel."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
 # --- claims ---------------------------------------------------------------------------------

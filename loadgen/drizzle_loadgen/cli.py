@@ -162,6 +162,8 @@ def _add_check(commands_of: _Subparsers) -> None:
     _option(parser, "--window-ms", 10_000, "length of the tumbling window")
     since = "judge only windows that start then or later (Unix ms): a sink may hold those of earlier runs"
     _option(parser, "--windows-from", 0, since)
+    warm_up = "seconds of the workload whose windows must be exact, but are left out of latencies"
+    _option(parser, "--warm-up", 0.0, warm_up)
     _option(parser, "--timeout", 0.0, "seconds to wait for the counts to become exact")
     parser.add_argument("--json", metavar="FILE", help="write the verdict as JSON; - is standard output")
 

@@ -126,9 +126,11 @@ def check(options: argparse.Namespace) -> int:
     judged = pl.col("window_start") >= options.windows_from
     expected = expected_counts(workload, coverage, options.window_ms).filter(judged)
     complete_until_ms = workload.due_ms(coverage.first_gap)
+    warm_from_ms = workload.start_ms + options.warm_up * 1000.0
 
     def judge(found: pl.DataFrame) -> Verdict:
-        return compare(expected, found.filter(judged), options.window_ms, complete_until_ms)
+        shown = found.filter(judged)
+        return compare(expected, shown, options.window_ms, complete_until_ms, warm_from_ms)
 
     async def wait() -> Verdict:
         async with RedisSink(options.redis, options.prefix, options.field) as sink:

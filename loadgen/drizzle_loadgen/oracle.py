@@ -160,10 +160,17 @@ class Verdict:
         }
 
 
-def compare(expected: pl.DataFrame, found: pl.DataFrame, window_ms: int, complete_until_ms: float) -> Verdict:
+def compare(
+    expected: pl.DataFrame,
+    found: pl.DataFrame,
+    window_ms: int,
+    complete_until_ms: float,
+    warm_from_ms: float = 0.0,
+) -> Verdict:
     """Hold the sink's rows (`found`, as `RedisSink.read` gives them) against `expected_counts`.
 
-    Windows that end after `complete_until_ms` (Unix ms) count for exactness, but not for latency.
+    Windows that end after `complete_until_ms` (Unix ms) or begin before `warm_from_ms` count for
+    exactness, but not for latency.
     """
     both = expected.join(found, on=_KEYS, how="full", coalesce=True, nulls_equal=True).sort(
         "window_start", "campaign_id"
@@ -174,7 +181,7 @@ def compare(expected: pl.DataFrame, found: pl.DataFrame, window_ms: int, complet
     missing = off["counted"].null_count()
     extra = off["expected"].null_count()
     final = both.drop_nulls(["expected", "counted"]).filter(
-        pl.col("window_start") + window_ms <= complete_until_ms
+        pl.col("window_start") + window_ms <= complete_until_ms, pl.col("window_start") >= warm_from_ms
     )
     return Verdict(
         exact=off.is_empty(),

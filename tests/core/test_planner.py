@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,6 +46,16 @@ def test_without_groups_the_next_batch_waits_for_the_one_before() -> None:
         assert second == GroupRecord(GroupId(1), BatchId(1), BatchId(1), 1_050.0), (
             "sealed at 1,100 as it would be"
         )
+
+
+def test_a_job_that_is_not_pipelined_waits_for_the_end_of_each_group() -> None:
+    spec = replace(job(), pipelined=False)
+    first = GroupRecord(GroupId(0), BatchId(0), BatchId(9), 1_000.0)
+    assert next_group(spec, first, BatchId(8), 1_510.0) is None
+    second = next_group(spec, first, BatchId(9), 1_580.0)
+    assert second == GroupRecord(GroupId(1), BatchId(10), BatchId(19), 1_530.0), (
+        "due at 1,550, sealed 30 ms late"
+    )
 
 
 @given(st.integers(1, 50), st.sampled_from([5.0, 50.0, 500.0]), st.lists(st.integers(0, 3), max_size=60))

@@ -166,6 +166,16 @@ def test_latency_is_from_window_end_to_the_last_update_of_complete_windows() -> 
     assert after.latency.max > 10**11
 
 
+def test_windows_of_the_warm_up_are_exact_and_not_timed() -> None:
+    first_end = START_MS // WINDOW_MS * WINDOW_MS + WINDOW_MS
+    sink = sink_of(EXPECTED).with_columns(updated_ms=pl.col("window_start") + WINDOW_MS + 12)
+    warm = compare(EXPECTED, sink, WINDOW_MS, FOREVER, first_end)
+    assert warm.latency is not None
+    assert warm.latency.count == EXPECTED.filter(pl.col("window_start") >= first_end).height
+    assert warm.expected == EXPECTED["expected"].sum()
+    assert not compare(EXPECTED, sink[1:], WINDOW_MS, FOREVER, first_end).exact
+
+
 def test_the_last_view_of_a_window_is_timed_from_when_it_was_due() -> None:
     events = [
         (row["index"], row["ad"], row["event_type"], row["due_ms"])

@@ -68,6 +68,7 @@ def compiled(plan: Plan, sink: object, settings: Settings) -> CompiledJob:
         start_from=settings.start_from,
         speculation=settings.speculation,
         replanning=settings.replanning,
+        pipelined=settings.pipelining,
     )
     return CompiledJob(spec, program)
 

@@ -40,6 +40,7 @@ class Output:
         start_from: StartFrom = "earliest",
         speculation: bool = True,
         replanning: bool = True,
+        pipelining: bool = True,
     ) -> Job:
         """Name the job and say how it runs.
 
@@ -56,6 +57,8 @@ class Output:
         again lose their partitions for a while; results are the same with and without.
         `replanning`: how the job is computed (where it aggregates, the order of filters) may change between
         groups, by what is measured; results are the same with and without. `drizzle explain` shows it.
+        `pipelining`: a group is launched while the one before it still runs; without, batches wait at each
+        boundary, which is only for comparison.
         `start_from`: "earliest" reads what the streams still hold, "latest" only what comes from now on.
 
         A file that is run as a script (`python job.py`) submits its jobs when it ends: see `Job.submit`.
@@ -70,6 +73,7 @@ class Output:
             start_from=start_from,
             speculation=speculation,
             replanning=replanning,
+            pipelining=pipelining,
         )
         job = Job(self._plan, self._sink, checked)
         scripts.watch(job)

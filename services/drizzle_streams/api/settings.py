@@ -42,6 +42,7 @@ class Settings:
     start_from: StartFrom
     speculation: bool
     replanning: bool
+    pipelining: bool
 
 
 def settings(  # noqa: PLR0913 - one per setting of a job
@@ -55,6 +56,7 @@ def settings(  # noqa: PLR0913 - one per setting of a job
     start_from: str,
     speculation: bool,
     replanning: bool,
+    pipelining: bool,
 ) -> Settings:
     """The settings, or a `BuildError` that names the one that is wrong."""
     thing = f"job {check_name(name, 'job')!r}"
@@ -83,6 +85,7 @@ def settings(  # noqa: PLR0913 - one per setting of a job
         start_from="latest" if start_from == "latest" else "earliest",
         speculation=_flag(speculation, f"{thing}: speculation"),
         replanning=_flag(replanning, f"{thing}: replanning"),
+        pipelining=_flag(pipelining, f"{thing}: pipelining"),
     )
 
 

@@ -16,6 +16,7 @@ examples:
   drizzle bench recovery                   kill -9 of a worker: how late results become, and for how long
   drizzle bench failover --json out.json   kill -9 of the leading coordinator, a standby takes over
   drizzle bench tuner                      what group sizes cost: fixed ones, the paper's, the model's
+  drizzle bench latency --rates 20000      how late results are under live load, and what each service takes
   drizzle bench scheduling --workers 4,32  what scheduling costs, tasks that do nothing in every mode
   drizzle bench recovery --help            what one benchmark takes"""
 

@@ -5,6 +5,7 @@
     GET    /jobs                  {"jobs": [in short]}
     GET    /jobs/{job}            phase, frontier, lag, placement, latencies, recoveries, … · 404
     DELETE /jobs/{job}            stop after what is launched: 202, or 200 when it has ended · 404
+    GET    /jobs/{job}/batches    when batches were sealed, and how late they were done, one by one · 404
     GET    /jobs/{job}/plan       how its stages run, what was measured, why · 404
     GET    /jobs/{job}/program  * the job file as it was posted, sealed: what workers load · 404
     GET    /status                members, jobs in short, generation
@@ -79,6 +80,7 @@ class Doors:
             web.get("/jobs", self._list),
             web.get("/jobs/{job}", self._describe),
             web.delete("/jobs/{job}", self._stop),
+            web.get("/jobs/{job}/batches", self._batches),
             web.get("/jobs/{job}/plan", self._explain),
             web.get("/status", self._status),
         ]
@@ -164,6 +166,11 @@ class Doors:
         kept = status.latencies(job.progress.latencies)
         values["batch_latency_ms"] = await asyncio.to_thread(status.percentiles, kept)
         return web.json_response(values)
+
+    async def _batches(self, request: web.Request) -> web.Response:
+        progress = self._job(request).progress
+        kept, sealed_at_ms = dict(progress.latencies), dict(progress.sealed_at_ms)
+        return web.json_response({"batches": await asyncio.to_thread(status.batches, kept, sealed_at_ms)})
 
     async def _explain(self, request: web.Request) -> web.Response:
         return web.json_response(explained(self._job(request)))

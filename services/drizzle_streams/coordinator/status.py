@@ -176,6 +176,11 @@ def latencies(kept: Mapping[BatchId, float]) -> list[float]:
     return list(kept.values())[::-1]
 
 
+def batches(kept: Mapping[BatchId, float], sealed_at_ms: Mapping[BatchId, float]) -> list[list[float]]:
+    """[batch, when it was sealed (cluster time, ms), its latency (ms)] of each, ascending."""
+    return [[batch, round(sealed_at_ms[batch], 3), round(kept[batch], 3)] for batch in sorted(kept)]
+
+
 def percentiles(newest_first: Sequence[float]) -> Values:
     """{"all", "recent"}: p50, p95, p99, max in ms and the count; None without a batch."""
     return {

@@ -22,7 +22,7 @@ from drizzle_streams.core.checkpoints import Checkpoints
 from drizzle_streams.core.group_sizing import GroupSizing
 from drizzle_streams.core.lineage import Lineage
 from drizzle_streams.core.machine import Effects
-from drizzle_streams.core.planner import PLAN_AHEAD_MS, next_group
+from drizzle_streams.core.planner import next_group, plan_ahead_ms
 from drizzle_streams.core.progress import Progress
 from drizzle_streams.core.recovery import Facts, Plan, plan_recovery
 from drizzle_streams.core.relief import SETTLED_AFTER_S, Shares, change, shares
@@ -97,7 +97,7 @@ class CoordinatorJob:
         self.rhythm = Rhythm(spec)
         self.lineage = Lineage()
         self.replanning = Replanning(spec, story)
-        self.sizing = GroupSizing(spec, story, PLAN_AHEAD_MS / 1000.0)
+        self.sizing = GroupSizing(spec, story, plan_ahead_ms(spec) / 1000.0)
         self.committed_at = 0.0
         self.planned_workers: frozenset[WorkerId] = frozenset()
         self.relieved: frozenset[WorkerId] = frozenset()

@@ -2,7 +2,8 @@
 
 One launch message per node and group, described by ranges, so neither its size nor its cost
 grows with the group (section 3.1). Groups are pipelined: the next one is planned, persisted
-and sent while the current one runs, so there is no stall at the boundary.
+and sent while the current one runs, so there is no stall at the boundary. A job may do without
+(`pipelined`), to show what that is worth.
 """
 
 from __future__ import annotations
@@ -40,8 +41,11 @@ def _size(spec: JobSpec) -> int:
     return spec.group_size if spec.scheduling is Scheduling.GROUP else 1
 
 
+def plan_ahead_ms(spec: JobSpec) -> float:
+    """How long before a group ends the next one is planned: not at all where nobody looks ahead."""
+    return PLAN_AHEAD_MS if spec.scheduling is Scheduling.GROUP and spec.pipelined else 0.0
+
+
 def _ahead(spec: JobSpec) -> int:
     """How many launched batches may be unfinished when the next group is planned."""
-    if spec.scheduling is not Scheduling.GROUP:
-        return 0
-    return math.ceil(PLAN_AHEAD_MS / spec.batch_interval_ms)
+    return math.ceil(plan_ahead_ms(spec) / spec.batch_interval_ms)

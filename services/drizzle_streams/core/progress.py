@@ -23,6 +23,7 @@ class Progress:
     done: list[list[BatchId]] = field(default_factory=list[list[BatchId]])
     held: list[list[BatchId]] = field(default_factory=list[list[BatchId]])
     latencies: dict[BatchId, float] = field(default_factory=dict[BatchId, float])
+    sealed_at_ms: dict[BatchId, float] = field(default_factory=dict[BatchId, float])
     _frontier: BatchId = NO_BATCH
 
     def __post_init__(self) -> None:
@@ -62,8 +63,10 @@ class Progress:
         """A batch is as late as its latest part; the oldest are forgotten beyond a bound."""
         for line in latencies:
             self.latencies[line.batch] = max(self.latencies.get(line.batch, 0.0), line.milliseconds)
+            self.sealed_at_ms[line.batch] = max(self.sealed_at_ms.get(line.batch, 0.0), line.sealed_at_ms)
         while len(self.latencies) > LATENCIES_KEPT_MAX:
-            del self.latencies[next(iter(self.latencies))]
+            forgotten = next(iter(self.latencies))
+            del self.latencies[forgotten], self.sealed_at_ms[forgotten]
 
     def stage_done(self, stage: StageId) -> BatchId:
         """The last batch that all partitions of a stage have done."""

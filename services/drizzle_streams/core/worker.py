@@ -21,7 +21,6 @@ from drizzle_streams.core.stalls import StallWatch
 from drizzle_streams.core.worker_blocks import Wanted
 from drizzle_streams.core.worker_job import WorkerJob
 from drizzle_streams.model.ids import COORDINATOR, BatchId, JobId, NodeId, WorkerId
-from drizzle_streams.model.job import Scheduling
 from drizzle_streams.model.task import TaskError
 from drizzle_streams.protocol import messages as msg
 
@@ -408,8 +407,8 @@ class Worker:
 
     def _plan_deadlines(self, now: float) -> None:
         due = [job for job in self.jobs.values() if job.report_due]
-        if any(job.spec.scheduling is not Scheduling.GROUP or job.boundary is not None for job in due):
-            self._report_at = now  # somebody waits for just this
+        if any(job.report_awaited for job in due):
+            self._report_at = now
         elif due and self._report_at is None:
             self._report_at = now + REPORT_INTERVAL_S
         if self._overdue_at is None:

@@ -259,7 +259,8 @@ class WorkerJob(JobLaunches):
         for batch in range(cohort.done + 1, last + 1):
             sealed_at_ms = cohort.sealed_at_ms.pop(BatchId(batch), 0.0)
             if final and sealed_at_ms:
-                self.latencies.append(msg.BatchLatency(BatchId(batch), now * 1000.0 - sealed_at_ms))
+                took_ms = now * 1000.0 - sealed_at_ms
+                self.latencies.append(msg.BatchLatency(BatchId(batch), took_ms, sealed_at_ms))
         cohort.done = last
         self.report_due = True
 

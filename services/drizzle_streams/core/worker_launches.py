@@ -67,6 +67,18 @@ class JobLaunches(JobBlocks):
                 cohort.waiting_since = now
         self.launched[stage] = max(self.launched[stage], last)
 
+    @property
+    def report_awaited(self) -> bool:
+        """Whether the coordinator waits for just this report, so that it must not wait for others."""
+        if self.spec.scheduling is not Scheduling.GROUP or self.boundary is not None:
+            return True
+        return not self.spec.pipelined and self._ran_out
+
+    @property
+    def _ran_out(self) -> bool:
+        """Whether all that is launched is done."""
+        return all(cohort.done >= self.launched[cohort.stage] for cohort in self.cohorts.values())
+
     def report(self) -> msg.DoneReport:
         """What has been done since the last report, by ranges; everything after a new generation."""
         whole, self._report_whole = self._report_whole, False

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -18,14 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from drizzle_streams.api.client import submit
 from drizzle_streams.errors import DrizzleError
 from drizzle_streams.local.cluster import LocalCluster, LocalSettings
+from drizzle_streams.local.load import load
 from drizzle_streams.local.outage import USUAL_FOR_S, Outage
 from drizzle_streams.local.together import together
 from drizzle_streams.local.ysb import COUNT_FIELD, SINK_PREFIX, STREAM, ysb_job
 from drizzle_streams.protocol.tokens import TokenKind, credential
 
 if TYPE_CHECKING:
+    from drizzle_streams.api.job import Job
     from drizzle_streams.api.settings import SchedulingMode
 
 JOB = "ysb"
@@ -41,11 +42,17 @@ KILLS = ("worker", "coordinator", "source", "redis", "none")
 Values = dict[str, Any]
 Disturb = Callable[[LocalCluster], Coroutine[Any, Any, None]]
 """Something done to the cluster while the load runs; it begins and ends with it."""
+Pack = Callable[["Job"], bytes]
+"""A job as it is posted; `Job.to_bytes`, unless a benchmark changes what was compiled."""
 
 
 @dataclass(frozen=True, slots=True)
 class DemoSettings:
-    """What is asked of a demo run; `kill` names who gets SIGKILL half-way; `disturb` is for benchmarks."""
+    """What is asked of a demo run; `kill` names who gets SIGKILL half-way.
+
+    For benchmarks: `disturb`; `pack`, which makes the job what is posted; `warm_up_s`, the seconds whose
+    windows count for exactness, but not for latency.
+    """
 
     directory: Path
     rate: int = 20_000
@@ -62,6 +69,8 @@ class DemoSettings:
     seed: int = 0
     speculation: bool = True
     disturb: Disturb | None = None
+    pack: Pack | None = None
+    warm_up_s: float = 0.0
 
     @property
     def block_ms(self) -> float:
@@ -151,7 +160,11 @@ class _Run:
             name=JOB,
             speculation=settings.speculation,
         )
-        await asyncio.to_thread(job.submit, self.cluster.address, token=self.cluster.token)
+        if settings.pack is None:
+            await asyncio.to_thread(job.submit, self.cluster.address, token=self.cluster.token)
+            return
+        data = settings.pack(job)
+        await asyncio.to_thread(submit, data, cluster=self.cluster.address, token=self.cluster.token)
 
     async def _load(self) -> None:
         settings = self.settings
@@ -214,6 +227,8 @@ class _Run:
             COUNT_FIELD,
             "--window-ms",
             str(self.settings.window_ms),
+            "--warm-up",
+            str(self.settings.warm_up_s),
             "--timeout",
             str(CHECK_TIMEOUT_S),
             "--json",
@@ -227,34 +242,10 @@ class _Run:
         self, *arguments: str, timeout_s: float = 60.0, statuses: tuple[int, ...] = (0,)
     ) -> None:
         """The load generator as a process of its own; its progress lines feed the view."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "drizzle_loadgen",
-            *arguments,
-            env={**os.environ, "DRIZZLE_INGEST_TOKEN": self._ingest_token()},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for us: we end it in order
-        )
-        assert process.stdout is not None
-        assert process.stderr is not None
-        said = asyncio.create_task(process.stderr.read())
-        try:
-            async with asyncio.timeout(timeout_s):
-                async for line in process.stdout:
-                    self.state.load = json.loads(line)
-                status = await process.wait()
-        except TimeoutError as error:
-            raise DrizzleError(f"the load generator took longer than {timeout_s:g} s") from error
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-            words = (await said).decode(errors="replace").strip()
-        if status not in statuses:
-            raise DrizzleError(f"the load generator failed ({status}): {words[-2000:]}")
+        await load(arguments, self._ingest_token(), self._loaded, timeout_s=timeout_s, statuses=statuses)
+
+    def _loaded(self, progress: Values) -> None:
+        self.state.load = progress
 
     def _ingest_token(self) -> str:
         ttl_s = self.settings.seconds + LOAD_SLACK_S

@@ -42,6 +42,7 @@ class JobSpec:
     """A job as the coordinator plans it. Units are in the names.
 
     `group_size` is what every group has, or what the first one has where `tuning` chooses.
+    `pipelined`: a group is launched while the one before it runs; without, only when that is done.
     `speculation`: copies of straggling tasks may run elsewhere, and slow workers lose partitions for a while.
     `checkpoint_interval_ms` holds, or is what is begun with where `checkpoint_auto` has it chosen.
     `partitions` of a stage that reads a stream is 0 until the coordinator has laid
@@ -61,6 +62,7 @@ class JobSpec:
     replanning: bool = True
     speculation: bool = True
     checkpoint_auto: bool = False
+    pipelined: bool = True
 
     @property
     def run(self) -> str:

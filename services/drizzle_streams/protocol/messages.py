@@ -102,10 +102,11 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class BatchLatency:
-    """One batch's time from sealed to done on one worker."""
+    """One batch's time from sealed to done on one worker, and when it was sealed, cluster time."""
 
     batch: BatchId
     milliseconds: float
+    sealed_at_ms: float
 
 
 @dataclass(frozen=True, slots=True)

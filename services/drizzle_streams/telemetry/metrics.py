@@ -171,6 +171,9 @@ class WorkerMetrics(WorkerReadings):
         self.rows_out = sheet.counter(
             "drizzle_rows_out_total", "Rows given to the next stage or to the sink", "job", "stage"
         )
+        self.shuffle_bytes = sheet.counter(
+            "drizzle_shuffle_bytes_total", "Bytes of blocks made for other workers", "job", "stage"
+        )
         self.late_records = sheet.counter(
             "drizzle_late_records_total", "Records behind the watermark, kept aside", "job"
         )

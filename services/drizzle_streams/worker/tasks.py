@@ -83,6 +83,8 @@ def _count(job: JobRun, action: act.RunTask, result: Result) -> None:
     metrics.task_seconds.of(name, stage).observe(result.seconds)
     metrics.records_in.of(name, stage).inc(output.records_in)
     metrics.rows_out.of(name, stage).inc(output.rows_out)
+    if result.shares:
+        metrics.shuffle_bytes.of(name, stage).inc(sum(len(share) for _, share in result.shares))
     if output.late_records:
         metrics.late_records.of(name).inc(output.late_records)
     if output.dead_letters:
