@@ -248,6 +248,10 @@ class SimWorker:
         for piece in action.pieces:
             data = self._data(piece.fragment)
             for partition in piece.partitions:
+                if partition not in data:
+                    raise BrokenPromiseError(
+                        f"{piece.fragment} lacks partition {partition}: its input is gone"
+                    )
                 rows = data[partition]
                 if stage > 0:
                     rows = for_partitions(stage, rows, piece.wanted)
@@ -269,7 +273,7 @@ class SimWorker:
                     self.world.sink.write(batch, partition, sums, self.world.now)
             return ev.OutputWritten(action.job, action.stage, action.cohort, action.last)
 
-        self._later(self.world.uniform(0.0005, 0.01), write)
+        self._later(self.world.uniform(0.0005, self.world.sink_seconds_max), write)
 
     def _TakeSnapshot(self, action: act.TakeSnapshot) -> None:  # noqa: N802
         cohort = self.cohorts[action.cohort]

@@ -128,6 +128,7 @@ class World:
         self.lives: dict[str, Life] = {}
         self.cut: set[frozenset[str]] = set()
         self.ledger = SimLedger()
+        self.sink_seconds_max = 0.01
         self.snapshots = SimSnapshots()
         names = [f"source-{i + 1}" for i in range(sources)]
         self.disks = {name: SimSourceDisk(STREAM_PARTITIONS_PER_SOURCE) for name in names}
