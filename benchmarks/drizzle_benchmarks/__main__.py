@@ -20,7 +20,17 @@ from drizzle_benchmarks.plots import plot_losses, plot_outages
 from drizzle_benchmarks.report import Report
 from drizzle_streams.errors import DrizzleError
 
-BENCHMARKS = ("recovery", "failover", "stragglers", "overload", "tuner", "scheduling", "latency")
+BENCHMARKS = (
+    "recovery",
+    "failover",
+    "stragglers",
+    "overload",
+    "tuner",
+    "scheduling",
+    "latency",
+    "state",
+    "static-join",
+)
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -49,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="drizzle bench", description="Benchmarks of this machine.")
     commands = parser.add_subparsers(metavar="NAME", required=True)
     for name in BENCHMARKS:
-        module = importlib.import_module(f"drizzle_benchmarks.{name}")
+        module = importlib.import_module(f"drizzle_benchmarks.{name.replace('-', '_')}")
         says = (module.__doc__ or "").split("\n\n")
         command = commands.add_parser(name, help=says[0], description="\n\n".join(says))
         command.add_argument("--json", metavar="FILE", help="write the report as JSON; - is standard output")

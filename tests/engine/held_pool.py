@@ -150,6 +150,34 @@ def merge_tasks() -> int:
     return meanwhile(run)
 
 
+def growing_state() -> int:
+    """Groups counted when every batch brings new ones: runs are filled, begun and merged meanwhile."""
+    counts = Aggregation(keys=("ad",), aggregates=(Aggregate("n", AggregateKind.COUNT),))
+    read = Read(StreamId("ads"), {"ad": pl.String()})
+    stages = (
+        StageProgram(StageId(0), read, None, (), counts),
+        StageProgram(StageId(1), None, counts, (), None, object()),
+    )
+    program = Program(JobId("ads"), stages, {}, 64)
+    reads, merges = StageExecutor(program, StageId(0)), StageExecutor(program, StageId(1), PARTITIONS)
+    blocks: list[bytes] = []
+    for batch in range(BATCHES):
+        lines = "\n".join(json.dumps({"ad": f"ad{batch * 400 + number}"}) for number in range(500))
+        whole = reads.run_input(
+            (0,), [InputEntry(PartitionId(0), batch * 500, 500, "ndjson", lines.encode())]
+        )
+        assert whole.blocks is not None
+        blocks.append(encode_block(whole.blocks))
+
+    def run() -> int:
+        state = merges.empty_state(range(PARTITIONS))
+        for batch, encoded in enumerate(blocks):
+            state, _ = merges.run_blocks(state, batch, [decode_block(encoded)])
+        return state.keys
+
+    return meanwhile(run)
+
+
 def grouping() -> int:
     """What does wait for the pool, so that the scenario can fail."""
     frame = pl.DataFrame({"k": ["a", "b"], "v": [1, 2]})
@@ -157,5 +185,7 @@ def grouping() -> int:
 
 
 if __name__ == "__main__":
-    scenario = {"map": map_task, "merge": merge_tasks, "grouping": grouping}[sys.argv[1]]
+    scenario = {"map": map_task, "merge": merge_tasks, "grow": growing_state, "grouping": grouping}[
+        sys.argv[1]
+    ]
     sys.stdout.write(str(scenario()))

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drizzle_streams.engine import aggregation as aggregation_module
-from drizzle_streams.engine import changes, compaction, keys, state
-from drizzle_streams.engine.compaction import Compaction
-from drizzle_streams.engine.runs import Run, run_of
+from drizzle_streams.engine import changes, compaction, keys, runs, state
+from drizzle_streams.engine.compaction import Compacted, Compaction
+from drizzle_streams.engine.runs import run_of
 from drizzle_streams.engine.series import row_numbers
 from drizzle_streams.engine.windows import SLOT
 from tests.engine.generated import batches, partitionings
@@ -32,7 +32,12 @@ def small_runs(runs_max: int = 3) -> Iterator[None]:
             patch.setattr(module, "NEWEST_ROWS_MAX", 2)
         patch.setattr(compaction, "INLINE_ROWS_MAX", 6)
         patch.setattr(compaction, "RUNS_MAX", runs_max)
+        patch.setattr(compaction, "CROWDED_ROWS_MAX", 12)
         patch.setattr(compaction, "GROWTH", 2)
+        patch.setattr(compaction, "FOLD_GROWTH", 4)
+        patch.setattr(compaction, "FOLD_ROWS_MIN", 4)
+        patch.setattr(runs, "FRESH_SHARE", 3)
+        patch.setattr(changes, "INLINE_ROWS_MAX", 6)
         patch.setattr(compaction, "_HELD_ROWS_SLACK", 2)
         patch.setattr(changes, "_UNITE", 2)
         patch.setattr(changes, "_KEEP_APART", 1)
@@ -89,7 +94,7 @@ def test_a_compaction_may_end_some_batches_later(played: list[Batch], delay: int
     oracle = Oracle(spec)
     with small_runs():
         player = Player(spec, reducers=1)
-        pending: tuple[int, Compaction, Run] | None = None
+        pending: tuple[int, Compaction, Compacted] | None = None
         for number, batch in enumerate(played):
             expected = oracle.batch(batch)
             player.play(batch)
@@ -122,7 +127,7 @@ def test_a_compaction_is_taken_up_when_newer_runs_were_merged_meanwhile() -> Non
         assert oldest.origin in origins
         expected = player.state_rows()
         player.states[0] = player.states[0].compacted(work, result)
-        assert result.origin in [run.origin for run in player.states[0].runs]
+        assert result.runs[-1].origin in [run.origin for run in player.states[0].runs]
         assert player.state_rows() == expected
 
 
@@ -135,7 +140,7 @@ def test_a_compaction_of_runs_that_are_gone_is_left() -> None:
         assert work is None or player.states[0].keep([]).compacted(work, work.run()).keys == 0
         other = replace(player.states[0], runs=(run_of(player.states[0].groups(), frozenset()),))
         fresh = Compaction(player.states[0].runs, player.states[0].layout.plan.groups)
-        assert other.compacted(fresh, fresh.run()) is other
+        assert other.compacted(fresh, fresh.run()).runs is other.runs
 
 
 @few
@@ -274,3 +279,67 @@ def test_changes_know_what_they_forgot() -> None:
 def test_row_numbers_are_what_gathers_want() -> None:
     assert row_numbers(3).to_list() == [0, 1, 2]
     assert row_numbers(0).dtype == pl.UInt32
+
+
+def counted(groups: dict[str, int]) -> runs.Run:
+    """A run of keys with a total each."""
+    hashed = pl.col("k").str.slice(1).cast(pl.UInt64)  # sorted as the numbers behind the letter
+    frame = pl.DataFrame({"k": list(groups), "n": list(groups.values())}).with_columns(hashed.alias(SLOT))
+    return run_of(frame.sort(SLOT), frozenset())
+
+
+@pytest.mark.parametrize("share", [1, 1_000])
+@few
+@given(
+    newer=st.dictionaries(st.integers(0, 60).map("k{}".format), st.integers(), min_size=1),
+    older=st.dictionaries(st.integers(0, 60).map("k{}".format), st.integers(), min_size=1),
+)
+def test_folding_gives_what_merging_does(share: int, newer: dict[str, int], older: dict[str, int]) -> None:
+    wanted = older | newer
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "FRESH_SHARE", share)
+        given = runs.fold(counted(newer), counted(older), ["k"], ["n"])
+    assert {row["k"]: row["n"] for run in given for row in run.frame.to_dicts()} == wanted
+    assert sum(run.rows for run in given) == len(wanted), "no group twice"
+    assert all(run.index.hashes.is_sorted() for run in given)
+    if share == 1_000 and given[-1].rows < len(wanted):
+        assert given[-1].rows == len(older), "the older run keeps its groups and its order"
+
+
+def test_a_batch_merges_few_of_many_runs_unless_nobody_ever_does() -> None:
+    def crowd(count: int, rows: int) -> tuple[runs.Run, ...]:
+        made = (pl.int_range(n * rows, n * rows + rows, eager=True) for n in range(count))
+        frames = (pl.DataFrame([keys.alias("k"), keys.cast(pl.UInt64).alias(SLOT)]) for keys in made)
+        return tuple(run_of(frame, frozenset()) for frame in frames)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compaction, "CROWDED_ROWS_MAX", 25)
+        patch.setattr(compaction, "INLINE_ROWS_MAX", 0)
+        patch.setattr(compaction, "RUNS_MAX", 4)
+        assert len(compaction.merge_inline(crowd(4, 10), ["k"], 0)) == 4
+        assert [one.rows for one in compaction.merge_inline(crowd(5, 10), ["k"], 0)] == [20, 10, 10, 10]
+        assert len(compaction.merge_inline(crowd(8, 30), ["k"], 0)) == 8, "each is too large for a batch"
+        assert [one.rows for one in compaction.merge_inline(crowd(9, 30), ["k"], 0)] == [270]
+
+
+def test_many_changes_are_united_beside_batches() -> None:
+    def frame(first: int) -> pl.DataFrame:
+        keys = pl.int_range(first, first + 4, eager=True)
+        return pl.DataFrame([keys.alias("k"), keys.cast(pl.UInt64).alias(SLOT)])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(changes, "INLINE_ROWS_MAX", 7)
+        patch.setattr(changes, "_UNITE", 2)
+        patch.setattr(changes, "_KEEP_APART", 1)
+        log = changes.Changes(-1)
+        for batch in range(6):
+            log = log.with_batch(batch, frame(batch), ["k"], 1_000)
+        assert len(log.entries) == 6, "nothing is united within a batch"
+        old = log.due()
+        later = log.with_batch(6, frame(6), ["k"], 1_000)
+        after = later.replaced(old, changes.united(old, ["k"]))
+        assert [one.last for one in after.entries] == [1, 2, 3, 4, 5, 6]
+        assert after.entries[0].frame.get_column("k").to_list() == [0, 1, 2, 3, 4]
+        assert after.rows == later.rows - 3
+        gone = later.forget(0)
+        assert gone.replaced(old, changes.united(old, ["k"])) is gone

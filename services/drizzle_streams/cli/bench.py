@@ -18,6 +18,8 @@ examples:
   drizzle bench tuner                      what group sizes cost: fixed ones, the paper's, the model's
   drizzle bench latency --rates 20000      how late results are under live load, and what each service takes
   drizzle bench scheduling --workers 4,32  what scheduling costs, tasks that do nothing in every mode
+  drizzle bench state --keys 10000,1000000 what a batch costs against the size of state
+  drizzle bench static-join                what a batch costs against the size of a table joined with
   drizzle bench recovery --help            what one benchmark takes"""
 
 

@@ -7,24 +7,32 @@ copy). Rules:
   twice changes nothing.
 - Old entries are united eight by eight, the older the more, so there are few of them however
   small batches are; and an entry that reaches back behind the batch asked for is short
-  beside what was asked for.
+  beside what was asked for. Few rows are united within a batch, more of them beside it
+  (`due`, `replaced`).
 - The log is bounded in rows; what falls off raises `known_since`, and who asks for more gets
   a full snapshot. `forget` says what nobody will ask for.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import polars as pl
 
 from drizzle_streams.engine import eager
-from drizzle_streams.engine.groups import newest
+from drizzle_streams.engine.groups import ROWS_MAX, newest
 from drizzle_streams.engine.windows import SLOT
 
 CHANGED_ROWS_MAX: Final = 262_144
 """Rows the log always may hold; it may hold a quarter of the rows of state where that is more."""
+
+INLINE_ROWS_MAX: Final = ROWS_MAX
+"""Rows that are united within a batch: less than a millisecond."""
+
+_LEVELS_MAX: Final = 12
+"""Levels that are looked at: eight to the power of this are more batches than any log holds."""
 
 _UNITE: Final = 8
 _KEEP_APART: Final = 16
@@ -51,7 +59,8 @@ class Changes:
     def with_batch(self, batch: int, frame: pl.DataFrame, groups: list[str], rows_max: int) -> Changes:
         """The log after a batch that changed these groups."""
         entries = [*self.entries, Change(batch, 0, frame)] if frame.height else list(self.entries)
-        entries = _united(entries, groups)
+        while (first := _crowded(entries, small=True)) is not None:
+            entries[first : first + _UNITE] = [united(entries[first : first + _UNITE], groups)]
         rows = sum(entry.frame.height for entry in entries)
         known_since = self.known_since
         while entries and rows > rows_max:
@@ -65,6 +74,19 @@ class Changes:
         if batch < self.known_since:
             return None
         return [entry.frame for entry in self.entries if entry.last > batch]
+
+    def due(self) -> tuple[Change, ...]:
+        """Entries that should be united beside a batch (`united`), oldest first; none mostly."""
+        first = _crowded(self.entries, small=False)
+        return () if first is None else self.entries[first : first + _UNITE]
+
+    def replaced(self, old: tuple[Change, ...], new: Change) -> Changes:
+        """The log with what neighbours were united to in their place; as it was if they are gone."""
+        first = next((at for at, one in enumerate(self.entries) if one is old[0]), None)
+        if first is None or self.entries[first : first + len(old)] != old:
+            return self
+        entries = (*self.entries[:first], new, *self.entries[first + len(old) :])
+        return Changes(self.known_since, entries, sum(one.frame.height for one in entries))
 
     def forget(self, batch: int) -> Changes:
         """The log without what only a snapshot since an earlier batch would need."""
@@ -83,20 +105,24 @@ class Changes:
         return Changes(max(self.known_since, other.known_since), entries, self.rows + other.rows)
 
 
-def _united(entries: list[Change], groups: list[str]) -> list[Change]:
-    """Unite the oldest entries of a level while it has too many; levels fall from old to new."""
-    level, end = 0, len(entries)
-    while end:
+def united(old: Sequence[Change], groups: list[str]) -> Change:
+    """Neighbours of one level as an entry of the next."""
+    return Change(old[-1].last, old[0].level + 1, _newest([one.frame for one in old], groups))
+
+
+def _crowded(entries: Sequence[Change], *, small: bool) -> int | None:
+    """The oldest entry of a level that has too many, where uniting writes few rows (or many)."""
+    end = len(entries)
+    for level in range(_LEVELS_MAX):
         first = end
         while first and entries[first - 1].level == level:
             first -= 1
-        if end - first < _UNITE + _KEEP_APART:
-            break
-        old = entries[first : first + _UNITE]
-        united = Change(old[-1].last, level + 1, _newest([one.frame for one in old], groups))
-        entries = [*entries[:first], united, *entries[first + _UNITE :]]
-        level, end = level + 1, first + 1
-    return entries
+        if end - first >= _UNITE + _KEEP_APART:
+            rows = sum(one.frame.height for one in entries[first : first + _UNITE])
+            if (rows <= INLINE_ROWS_MAX) == small:
+                return first
+        end = first
+    return None
 
 
 def _newest(frames: list[pl.DataFrame], groups: list[str]) -> pl.DataFrame:

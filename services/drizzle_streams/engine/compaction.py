@@ -4,19 +4,27 @@
   are about log8(rows) of them.
 - The newest run takes each batch by being written anew; it is small (`NEWEST_ROWS_MAX`).
 - Merging copies a row a bounded number of times per level. Only small merges run within a batch
-  (`INLINE_ROWS_MAX`); larger ones are work for a thread beside it (`Compaction`), unless nobody
-  does it and the runs become too many (`RUNS_MAX`).
+  (`INLINE_ROWS_MAX`); larger ones are work for a thread beside it (`Compaction`). While that is
+  behind and the runs become many (`RUNS_MAX`) a batch merges a few more of the newest; all of them
+  only where nobody does it.
+- The totals of few groups are written over those in the largest run (`runs.fold`), where they can be:
+  its keys and its order stay, so that it is cheap and done early.
+- Nothing that runs within a batch waits for Polars' pool: a merge beside it may have that for seconds.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 import polars as pl
 
-from drizzle_streams.engine.runs import Found, Run, merge_runs, with_batch
+from drizzle_streams.engine.changes import Change, united
+from drizzle_streams.engine.index import PACKED_ROWS_MAX
+from drizzle_streams.engine.runs import Found, Run, fold, merge_runs, with_batch
 
 NEWEST_ROWS_MAX: Final = 4_096
 """Rows of the newest run, beyond which a new one is begun."""
@@ -25,24 +33,53 @@ INLINE_ROWS_MAX: Final = 16_384
 """Rows that a merge within a batch may write: one or two ms."""
 
 RUNS_MAX: Final = 8
-"""Runs beyond which a merge of any size is done within a batch, because nobody did it beside one."""
+"""Runs beyond which a batch merges `CROWDED_ROWS_MAX` rows of the newest; beyond twice as many, all."""
+
+CROWDED_ROWS_MAX: Final = PACKED_ROWS_MAX - 1
+"""Rows that a merge within a batch may write when runs are many: 5 to 10 ms."""
 
 GROWTH: Final = 8
 """A run is merged with the newer ones when together they have an eighth of its rows."""
+
+FOLD_GROWTH: Final = 32
+"""The same for a run that totals are written over (`runs.fold`), which costs a sixth of a merge."""
+
+FOLD_ROWS_MIN: Final = 131_072
+"""Rows of a run from which on totals are written over it; smaller ones are merged as quickly."""
 
 _HELD_ROWS_SLACK: Final = 65_536
 
 
 @dataclass(frozen=True, slots=True)
 class Compaction:
-    """A merge of runs that need not wait for, nor hold up, a batch: `run` may go on in any thread."""
+    """Work that need not wait for, nor hold up, a batch: `run` may go on in any thread.
+
+    `runs` are to be merged, `changes` of the log to be united; `in_place` as in `add_batch`.
+    """
 
     runs: tuple[Run, ...]
     groups: list[str]
+    in_place: Sequence[str] = ()
+    changes: tuple[Change, ...] = ()
 
-    def run(self) -> Run:
+    def run(self) -> Compacted:
         """Do the work; give the result to `StageState.compacted`."""
-        return merge_runs(self.runs, self.groups)
+        change = united(self.changes, self.groups) if self.changes else None
+        return Compacted(self._merged(), change)
+
+    def _merged(self) -> tuple[Run, ...]:
+        if not self.in_place or len(self.runs) < 2 or self.runs[-1].rows < FOLD_ROWS_MIN:
+            return (merge_runs(self.runs, self.groups),) if self.runs else ()
+        newer = self.runs[0] if len(self.runs) == 2 else merge_runs(self.runs[:-1], self.groups)
+        return fold(newer, self.runs[-1], self.groups, self.in_place)
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """What a compaction gives: runs in place of those merged, an entry in place of those united."""
+
+    runs: tuple[Run, ...]
+    change: Change | None = None
 
 
 def add_batch(
@@ -63,23 +100,35 @@ def add_batch(
 
 
 def merge_inline(runs: tuple[Run, ...], groups: list[str], batch_rows: int) -> tuple[Run, ...]:
-    """Merge what is small enough beside this batch, or whatever it takes when there are too many runs."""
-    rows_max = None if len(runs) > RUNS_MAX else max(INLINE_ROWS_MAX, GROWTH * batch_rows)
-    count = due(runs, rows_max)
+    """Merge what is small enough beside this batch, or more when there are too many runs."""
+    count = due(runs, max(INLINE_ROWS_MAX, GROWTH * batch_rows))
     if not count and len(runs) > RUNS_MAX:
-        count = len(runs)
+        count = _crowded(runs)
     return (merge_runs(runs[:count], groups), *runs[count:]) if count else runs
 
 
-def due(runs: Sequence[Run], rows_max: int | None = None) -> int:
-    """How many of the newest runs should become one now; 0 if none. `rows_max` bounds their rows."""
+def _crowded(runs: Sequence[Run]) -> int:
+    """How many of the newest of too many runs to merge within a batch."""
+    rows = list(accumulate(run.rows for run in runs))
+    count = bisect_right(rows, CROWDED_ROWS_MAX)
+    if count > 1:
+        return count
+    return len(runs) if len(runs) > 2 * RUNS_MAX else 0
+
+
+def due(runs: Sequence[Run], rows_max: int | None = None, *, folds: bool = False) -> int:
+    """How many of the newest runs should become one now; 0 if none. `rows_max` bounds their rows.
+
+    `folds`: totals may be written over the oldest run.
+    """
     newer = runs[0].rows if runs else 0
     count = 0
     for number in range(1, len(runs)):
         older = runs[number].rows
         if rows_max is not None and newer + older > rows_max:
             break
-        if newer >= NEWEST_ROWS_MAX and older <= newer * GROWTH:
+        folded = folds and number == len(runs) - 1 and older >= FOLD_ROWS_MIN
+        if newer >= NEWEST_ROWS_MAX and older <= newer * (FOLD_GROWTH if folded else GROWTH):
             count = number + 1
         newer += older
     return count

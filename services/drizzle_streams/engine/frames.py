@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any, Final, cast
 
 import msgpack
@@ -81,10 +82,12 @@ def decode_block(data: bytes) -> Block:
 def encode_frame(header: Mapping[str, object], frame: pl.DataFrame | None) -> bytes:
     """A header and a frame as bytes; a frame without rows is left out. Adds the rows as "r"."""
     packed = msgpack.packb({**header, "r": 0 if frame is None else frame.height})
-    parts = [len(packed).to_bytes(_LENGTH_BYTES, "little"), packed]
+    written = BytesIO()  # header and rows into one buffer: copying holds the interpreter
+    written.write(len(packed).to_bytes(_LENGTH_BYTES, "little"))
+    written.write(packed)
     if frame is not None and frame.height:
-        parts.append(frame.rechunk().write_ipc_stream(None).getvalue())
-    return b"".join(parts)
+        frame.rechunk().write_ipc_stream(written)
+    return written.getvalue()
 
 
 def decode_frame(data: bytes) -> tuple[dict[str, Any], pl.DataFrame | None]:

@@ -62,9 +62,11 @@ def totals(
     return pl.DataFrame(groups)
 
 
-def newest(frame: pl.DataFrame, by: str, keys: Sequence[str]) -> pl.DataFrame | None:
+def newest(
+    frame: pl.DataFrame, by: str, keys: Sequence[str], rows_max: int = ROWS_MAX
+) -> pl.DataFrame | None:
     """The last row of each group, sorted by `by`; None if runs do not show the groups. See `totals`."""
-    if not 0 < frame.height <= ROWS_MAX:
+    if not 0 < frame.height <= rows_max:
         return None
     order = order_of(frame.get_column(by))
     ordered = eager.rows_at(frame, order)

@@ -17,8 +17,8 @@ import polars as pl
 from drizzle_streams.engine import eager
 from drizzle_streams.engine.series import largest, row_numbers, search_sorted
 
-_PACKED_ROWS_MAX = 1 << 16
-"""Rows whose numbers fit the bits of a hash that hardly ever decide."""
+PACKED_ROWS_MAX = 1 << 16
+"""Rows below which their numbers fit the bits of a hash that hardly ever decide."""
 
 
 class HashIndex:
@@ -111,11 +111,11 @@ def order_of(hashes: pl.Series) -> pl.Series:
     Sorting values is far cheaper than finding an order (163 hashes: 2 µs against 65), so for few
     rows the row number takes the place of a hash's lower bits.
     """
-    if len(hashes) >= _PACKED_ROWS_MAX:
+    if len(hashes) >= PACKED_ROWS_MAX:
         return hashes.arg_sort()
     numbers = pl.int_range(0, len(hashes), dtype=pl.UInt64, eager=True)
-    packed = (hashes - hashes % _PACKED_ROWS_MAX + numbers).sort(multithreaded=False)
-    order = (packed % _PACKED_ROWS_MAX).cast(pl.UInt32)
+    packed = (hashes - hashes % PACKED_ROWS_MAX + numbers).sort(multithreaded=False)
+    order = (packed % PACKED_ROWS_MAX).cast(pl.UInt32)
     return order if hashes[order].is_sorted() else hashes.arg_sort()
 
 

@@ -8,13 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import polars as pl
 
+from drizzle_streams.engine import eager
 from drizzle_streams.engine.columns import WINDOW_START
-from drizzle_streams.engine.index import HashIndex, equal_keys, shares_neighbour, sorted_by
+from drizzle_streams.engine.groups import newest
+from drizzle_streams.engine.index import (
+    PACKED_ROWS_MAX,
+    HashIndex,
+    equal_keys,
+    has_neighbours,
+    order_of,
+    shares_neighbour,
+    sorted_by,
+)
 from drizzle_streams.engine.series import row_numbers, search_sorted
 from drizzle_streams.engine.windows import SLOT, slot_range
+
+_ROW: Final = "__row"
+
+FRESH_SHARE: Final = 32
+"""Groups that a large run does not hold become part of it when they are one in so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,20 +137,22 @@ def with_batch(run: Run, batch: Run, replaced: pl.Series | None, columns: Sequen
     if replaced is None:
         kept = run.frame
     elif columns and len(replaced) == batch.rows:
-        return _rewritten(run, batch, replaced, columns)
+        return _rewritten(run, batch.frame, replaced, columns)
     elif len(replaced) == run.rows:
         return Run(batch.frame, batch.index, batch.windows, batch.rows, object())
     else:
-        kept = run.frame.filter(without(None, replaced, run.rows))
-    return run_of(pl.concat([kept, batch.frame]).sort(SLOT), run.windows | batch.windows)
+        kept = eager.rows_where(run.frame, without(None, replaced, run.rows))
+    rows = eager.stacked([kept, batch.frame])
+    ordered = eager.rows_at(rows, order_of(rows.get_column(SLOT)))
+    return run_of(ordered, run.windows | batch.windows)
 
 
-def _rewritten(run: Run, batch: Run, replaced: pl.Series, columns: Sequence[str]) -> Run:
+def _rewritten(run: Run, totals: pl.DataFrame, replaced: pl.Series, columns: Sequence[str]) -> Run:
     """No group is new: the same groups in the same order, with copies of the columns that change."""
     changed: list[pl.Series] = []
     for name in columns:
         column = run.frame.get_column(name).clone()
-        changed.append(column.scatter(replaced, batch.frame.get_column(name)))
+        changed.append(column.scatter(replaced, totals.get_column(name)))
     return Run(_with(run.frame, changed), run.index, run.windows, run.held_rows, object())
 
 
@@ -145,7 +163,33 @@ def merge_runs(runs: Sequence[Run], groups: Sequence[str]) -> Run:
     """
     merged = newest_groups([run.frame for run in runs], groups)
     windows = frozenset[int]().union(*(run.windows for run in runs))
-    return run_of(merged[row_numbers(merged.height)], windows)
+    return run_of(eager.rows_at(merged, row_numbers(merged.height)), windows)
+
+
+def fold(newer: Run, older: Run, groups: Sequence[str], columns: Sequence[str]) -> tuple[Run, ...]:
+    """The newer run's totals written over the older one's, and before it what that did not hold.
+
+    `columns` are all that differ between versions of a group and can be written in place. The
+    order, the keys and the index of the older run stay: that is a sixth of what merging costs. Groups
+    it did not hold become part of it when they are worth that (`FRESH_SHARE`).
+    """
+    found = look_up((older,), newer.frame, groups)
+    if not found:
+        return _with_fresh(newer, older)
+    rows = eager.joined([one.rows for one in found])
+    positions = eager.joined([one.positions for one in found])
+    totals = pl.DataFrame(_gather(newer.frame, columns, rows))
+    fresh = eager.rows_where(newer.frame, without(None, rows, newer.rows))
+    rewritten = _rewritten(older, totals, positions, columns)
+    return _with_fresh(run_of(fresh, newer.windows), rewritten) if fresh.height else (rewritten,)
+
+
+def _with_fresh(fresh: Run, older: Run) -> tuple[Run, ...]:
+    """The groups of two runs that share none: one run where there are many fresh ones, else both."""
+    if fresh.rows * FRESH_SHARE < older.rows:
+        return fresh, older
+    merged = fresh.frame.merge_sorted(older.frame, SLOT)
+    return (run_of(merged, fresh.windows | older.windows),)
 
 
 def newest_groups(frames: Sequence[pl.DataFrame], groups: Sequence[str]) -> pl.DataFrame:
@@ -156,12 +200,20 @@ def newest_groups(frames: Sequence[pl.DataFrame], groups: Sequence[str]) -> pl.D
     """
     if len(frames) == 1:
         return sorted_by(frames[0], SLOT, groups)
+    if sum(frame.height for frame in frames) < PACKED_ROWS_MAX:
+        # Within a batch: no waiting for the pool, where a merge of large runs may be at work.
+        found = newest(eager.stacked(frames[::-1]), SLOT, groups, PACKED_ROWS_MAX)
+        if found is not None:
+            return found
     ordered = pl.concat(frames[::-1]).sort(SLOT, maintain_order=True)
     shared = shares_neighbour(ordered.get_column(SLOT))
     if not shared.any():
         return ordered
-    newest = ordered.filter(shared).unique(subset=list(groups), keep="last", maintain_order=True)
-    return sorted_by(pl.concat([ordered.filter(~shared), newest]), SLOT, groups)
+    numbers = row_numbers(ordered.height).filter(shared).alias(_ROW)
+    rows = pl.DataFrame([*(one.filter(shared) for one in ordered.select(groups).get_columns()), numbers])
+    last = rows.unique(subset=list(groups), keep="last").get_column(_ROW)
+    kept = ordered.filter((~shared).scatter(last, values=True))
+    return sorted_by(kept, SLOT, groups) if has_neighbours(kept.get_column(SLOT)) else kept
 
 
 def cut(run: Run, closed: Iterable[int], size_ms: int) -> tuple[Run | None, list[pl.DataFrame]]:

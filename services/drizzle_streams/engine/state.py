@@ -16,6 +16,7 @@ from drizzle_streams.engine.changes import CHANGED_ROWS_MAX, Changes
 from drizzle_streams.engine.columns import WINDOW_START
 from drizzle_streams.engine.compaction import (
     NEWEST_ROWS_MAX,
+    Compacted,
     Compaction,
     add_batch,
     due,
@@ -40,6 +41,9 @@ from drizzle_streams.engine.series import largest, smallest
 from drizzle_streams.engine.snapshot import decode_parts, encode_parts
 from drizzle_streams.engine.watermark import Clock
 from drizzle_streams.engine.windows import SLOT
+
+_REPEATS_MAX = 8
+"""Rows of the log per row of state beyond which it is not worth finding out how many groups they are."""
 
 _ALWAYS = 0
 """The one window of state without windows, in counts."""
@@ -153,9 +157,11 @@ class StageState:
         changes are not smaller than the state. There is at least one part: it holds the clock.
         """
         frames = None if batch is None else self.changes.since(batch)
-        if frames is not None and sum(one.height for one in frames) <= sum(run.rows for run in self.runs):
+        rows = sum(run.rows for run in self.runs)
+        if frames is not None and sum(one.height for one in frames) <= rows * _REPEATS_MAX:
             changed = [newest_groups(frames[::-1], self.layout.plan.groups)] if frames else []
-            return False, encode_parts(self.version, self.clock, changed)
+            if not changed or changed[0].height <= rows:
+                return False, encode_parts(self.version, self.clock, changed)
         return True, encode_parts(self.version, self.clock, [run.frame for run in reversed(self.runs)])
 
     def forget_changes(self, batch: int) -> StageState:
@@ -167,30 +173,38 @@ class StageState:
         groups = self.layout.plan.groups
         # Batches still go into the newest run while it is small: it would not wait for the work to end.
         first = 1 if self.runs and self.runs[0].rows < NEWEST_ROWS_MAX else 0
-        count = due(self.runs[first:])
+        in_place, changes = self.layout.plan.in_place, self.changes.due()
+        count = due(self.runs[first:], folds=bool(in_place))
         if count:
-            return Compaction(self.runs[first : first + count], groups)
+            return Compaction(self.runs[first : first + count], groups, in_place, changes)
         number = wasteful(self.runs)
-        return None if number is None else Compaction((self.runs[number],), groups)
+        runs = () if number is None else (self.runs[number],)
+        return Compaction(runs, groups, in_place, changes) if runs or changes else None
 
-    def compacted(self, work: Compaction, result: Run) -> StageState:
-        """This state with the result in place of the runs it was made of; unchanged if they are gone.
+    def compacted(self, work: Compaction, result: Compacted) -> StageState:
+        """This state with the result in place of what it was made of, as far as that is still here.
 
         Newer ones of these runs may have been merged into runs before them in the meantime:
         those hold all their groups, so what the result repeats of them is never read.
         """
+        changes = self.changes
+        if result.change is not None:
+            changes = changes.replaced(work.changes, result.change)
+        return replace(self, runs=self._with_merged(work, result), changes=changes)
+
+    def _with_merged(self, work: Compaction, result: Compacted) -> tuple[Run, ...]:
         origins = [run.origin for run in self.runs]
         wanted = [run.origin for run in work.runs]
         while wanted and wanted[0] not in origins:
             wanted = wanted[1:]
         first = origins.index(wanted[0]) if wanted else 0
         if not wanted or origins[first : first + len(wanted)] != wanted:
-            return self
-        left: Run | None = result
+            return self.runs
+        merged = result.runs
         if self.layout.size_ms:
-            left, _ = cut(result, result.windows.difference(self.counts), self.layout.size_ms)
-        middle = () if left is None else (left,)
-        return replace(self, runs=self.runs[:first] + middle + self.runs[first + len(wanted) :])
+            cuts = (cut(run, run.windows.difference(self.counts), self.layout.size_ms) for run in merged)
+            merged = tuple(left for left, _ in cuts if left is not None)
+        return self.runs[:first] + merged + self.runs[first + len(wanted) :]
 
 
 def empty_state(layout: Layout, partitions: Sequence[int], batch: int) -> StageState:

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from drizzle_streams.engine.compaction import Compaction
-from drizzle_streams.engine.runs import Run
+from drizzle_streams.engine.compaction import Compacted, Compaction
 from drizzle_streams.engine.state import StageState
 from drizzle_streams.model.ids import BatchId, CohortId, StageId
 from drizzle_streams.worker.chains import Chain
@@ -41,7 +40,7 @@ class Cohort:
     state: StageState | None = None
     outputs: dict[BatchId, Output] = field(default_factory=dict[BatchId, Output])
     merging: bool = False
-    merged: tuple[Compaction, Run] | None = None
+    merged: tuple[Compaction, Compacted] | None = None
 
     def take_outputs(self, first: BatchId, last: BatchId) -> list[tuple[BatchId, Output]]:
         """The rows of batches first..last, in order; they are the caller's from now on."""

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from drizzle_streams.engine.compaction import Compaction
+from drizzle_streams.engine.compaction import Compacted, Compaction
 from drizzle_streams.engine.execute import Block, StageOutput, StageState, decode_block, encode_block
 from drizzle_streams.engine.failures import USERS_ERRORS
 from drizzle_streams.engine.records import DeadLetter, InputEntry
-from drizzle_streams.engine.runs import Run
 from drizzle_streams.model.ids import BatchId, PartitionId
 from drizzle_streams.model.replanning import StageChoice
 from drizzle_streams.model.task import TaskError
@@ -75,7 +74,7 @@ class Result:
 def execute(
     work: Work,
     state: StageState | None,
-    merged: tuple[Compaction, Run] | None = None,
+    merged: tuple[Compaction, Compacted] | None = None,
     *,
     compact: bool = False,
 ) -> Result | TaskError:

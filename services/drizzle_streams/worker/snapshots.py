@@ -8,7 +8,7 @@ happen in the background, one snapshot of a cohort at a time, in order. Rules:
   what no ledger names, so after a new generation the first snapshot is full.
 - Two chains are built in turn, each snapshot on the one before the last, so that two snapshots after
   each other share no part: whatever is damaged, one of them is whole.
-- A chain is cut off after `CHAIN_PARTS_MAX` parts, or when its changes outweigh its base.
+- A chain is cut off when `CHAIN_PARTS_MAX` parts were added to its base, or when its changes outweigh it.
 - What comes while `WAITING_MAX` wait fails, and the next one is tried: a slow store makes
   checkpoints rarer, never batches slower.
 """
@@ -16,7 +16,7 @@ happen in the background, one snapshot of a cohort at a time, in order. Rules:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from drizzle_streams.core.actions import OpenCohort
 from drizzle_streams.core.checkpoints import CHAINS
@@ -29,7 +29,7 @@ from drizzle_streams.worker.programs import LoadedStage
 from drizzle_streams.worker.threads import Threads
 
 CHAIN_PARTS_MAX = 32
-"""Parts of one snapshot, beyond which the next one is full."""
+"""Parts added to a full snapshot, beyond which the next one is full. A full one has as many as it needs."""
 WAITING_MAX = 2
 """Snapshots of one cohort under way or waiting; a further one fails."""
 
@@ -41,6 +41,7 @@ class Stored:
     batch: BatchId
     generation: Generation
     base_bytes: int
+    base_parts: int
     parts: tuple[SnapshotPart, ...]
 
     @property
@@ -115,9 +116,9 @@ class SnapshotLine:
             self.waiting -= 1
         written = sum(part.bytes for part in parts)
         if full or base is None:
-            stored = Stored(BatchId(state.version), generation, written, parts)
+            stored = Stored(BatchId(state.version), generation, written, len(parts), parts)
         else:
-            stored = Stored(BatchId(state.version), generation, base.base_bytes, base.parts + parts)
+            stored = replace(base, batch=BatchId(state.version), parts=base.parts + parts)
         if epoch == self._epoch:
             self.bases = (*self.bases, stored)[-CHAINS:]
         partitions = tuple(PartitionId(partition) for partition in state.partitions)
@@ -130,7 +131,7 @@ class SnapshotLine:
         base = self.bases[0]
         if base.generation != generation or self.bases[-1].batch > state.version:
             return None
-        if len(base.parts) >= CHAIN_PARTS_MAX or base.delta_bytes > base.base_bytes:
+        if len(base.parts) - base.base_parts >= CHAIN_PARTS_MAX or base.delta_bytes > base.base_bytes:
             return None
         return base
 

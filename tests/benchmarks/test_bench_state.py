@@ -1,0 +1,50 @@
+"""State and static joins: they measure what a worker computes, and claim a ratio."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from drizzle_benchmarks import state, static_join
+from drizzle_benchmarks.lane import isolated, p50_and_p99
+
+
+def test_batches_of_a_small_state_are_measured() -> None:
+    row = state.measure(
+        700, state.Settings(batch_rows=50, batches=20, interval_ms=1.0, checkpoint_batches=10)
+    )
+    assert row["keys"] == 700
+    assert 0 < row["batch_ms"]["p50"] <= row["batch_ms"]["p99"] <= row["batch_ms_max"]
+    assert row["snapshots"] >= 1
+    assert row["snapshot_full_bytes"] > 700 * 8
+    assert row["restore_ms"] > 0
+
+
+def test_batches_that_join_are_measured_and_counted() -> None:
+    row = static_join.measure(300, 40, 6)
+    assert row["rows"] == 300
+    assert 0 < row["batch_ms"]["p50"] <= row["batch_ms"]["p99"]
+
+
+@pytest.mark.parametrize(("module", "size"), [(state, "keys"), (static_join, "rows")])
+def test_the_largest_is_held_against_the_smallest(module, size: str, tmp_path) -> None:
+    rows = [
+        {size: number, "batch_ms": {"p50": ms, "p99": 2 * ms}}
+        for number, ms in ((10, 2.0), (99, 9.0), (1000, 2.5))
+    ]
+    p50, p99 = module._claims(rows)
+    assert (p50.measured, p50.holds) == (1.25, True)
+    assert (p99.measured, p99.bound) == (1.25, 1.5)
+    assert module._claims(rows[:1]) == []
+    picture = tmp_path / "times.png"
+    module.plot(state.Report(module.NAME, {}, rows, []), picture)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_percentile_is_a_time_that_was_measured() -> None:
+    assert p50_and_p99([0.001 * number for number in range(1, 201)]) == {"p50": 101.0, "p99": 199.0}
+
+
+@pytest.mark.cluster
+async def test_a_row_has_a_process_with_one_thread_of_polars() -> None:
+    assert await isolated(pl.thread_pool_size) == 1
