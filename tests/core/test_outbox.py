@@ -137,3 +137,16 @@ def test_acknowledgements_ride_on_what_is_said_next() -> None:
     hear(a, envelope, 0.001)
     assert a.waiting(B) == 0
     assert b.flush(5.0)[0][1].items, "only the repeat of its own message is due, no bare acknowledgement"
+
+
+def test_a_turn_looks_only_at_links_that_it_touched(monkeypatch) -> None:
+    a = Outbox(A, 1)
+    for number in range(100):
+        a.send(NodeId(f"n{number}"), said(number))
+    assert [str(node) for node, _ in a.flush(0.0)] == [f"n{number}" for number in range(100)]
+    looked: list[int] = []
+    note = a._note_deadlines
+    monkeypatch.setattr(a, "_note_deadlines", lambda link: (looked.append(link.made), note(link)))
+    a.send(NodeId("n7"), said(7))
+    assert [str(node) for node, _ in a.flush(0.01)] == ["n7"]
+    assert looked == [8]

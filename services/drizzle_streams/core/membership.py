@@ -46,6 +46,8 @@ class Membership:
         self.members: dict[NodeId, Member] = {}
         self._lost: dict[NodeId, None] = {}
         self._known_sources: dict[NodeId, int] = {}
+        self._ordered: list[Member] | None = None
+        """Living workers in order, until somebody comes or goes: asked for at every turn."""
 
     def join(
         self, node: NodeId, address: str, *, is_worker: bool, size: int, now: float, leaving: bool = False
@@ -54,6 +56,7 @@ class Membership:
         known = self.members.get(node)
         if not is_worker:
             self._known_sources[node] = size
+        self._ordered = None
         member = self.members[node] = Member(node, address, is_worker, size, now + self.lease_s)
         member.leaving = leaving
         member.dismissed = known is not None and known.dismissed
@@ -90,6 +93,7 @@ class Membership:
         member = self.members.pop(node, None)
         if member is None:
             return False
+        self._ordered = None
         if member.is_worker:
             self._lost[node] = None
             while len(self._lost) > LOST_REMEMBERED_MAX:
@@ -106,7 +110,9 @@ class Membership:
 
     def workers(self) -> list[Member]:
         """Living workers in a stable order."""
-        return sorted((m for m in self.members.values() if m.is_worker), key=lambda m: m.node)
+        if self._ordered is None:
+            self._ordered = sorted((m for m in self.members.values() if m.is_worker), key=lambda m: m.node)
+        return self._ordered.copy()
 
     def staying(self) -> list[Member]:
         """Living workers that partitions may be placed on, in a stable order."""

@@ -11,6 +11,8 @@ in order, as long as both lives last. Rules:
   counts as not carried and is pulled: rare, since only loss makes anything early.
 - Repeats back off from RESEND_AFTER_S to RESEND_AFTER_S_MAX. Nothing is ever given up here:
   only the coordinator judges a node lost, and then its link is forgotten.
+- A turn looks at the links it touched, at all of them only when a deadline may have passed: with
+  many peers a turn concerns one of them. So `next_deadline` may be early, never late.
 """
 
 from __future__ import annotations
@@ -45,6 +47,8 @@ class Link:
     received: int = 0
     early: dict[int, Message] = field(default_factory=dict[int, Message])
     ack_at: float | None = None
+    made: int = 0
+    """Links are flushed in the order in which they were made."""
 
     def renumber(self) -> None:
         """Start a new numbering; what was said and not acknowledged is dropped."""
@@ -72,10 +76,14 @@ class Outbox:
         self.session = session
         self.resent = 0
         self._links: dict[NodeId, Link] = {}
+        self._made = 0
+        self._touched: dict[NodeId, Link] = {}
+        self._due_at: float | None = None
+        """No deadline of any link is before it; None: none has one."""
 
     def send(self, to: NodeId, message: Message, *, once: bool = False) -> bool:
         """Queue a message; False when the bound of a silent peer was passed and its queue dropped."""
-        link = self._links.setdefault(to, Link())
+        link = self._touch(to)
         if once:
             link.once.append(Item(0, message))
             return True
@@ -90,7 +98,7 @@ class Outbox:
 
     def hear(self, envelope: Envelope, carried: tuple[bool, ...], now: float) -> Heard:
         """Take in an envelope: acknowledgements, then messages in order, once each."""
-        link = self._links.setdefault(envelope.sender, Link())
+        link = self._touch(envelope.sender)
         if envelope.session < link.peer_session:
             return Heard((), restarted=False)
         restarted = self._meet(link, envelope)
@@ -104,27 +112,54 @@ class Outbox:
 
     def flush(self, now: float) -> list[tuple[NodeId, Envelope]]:
         """Envelopes for every peer that has something to hear now."""
+        all_of_them = self._due_at is not None and self._due_at <= now
+        looked_at = self._links if all_of_them else self._touched_in_order()
+        if all_of_them:
+            self._due_at = None
         found: list[tuple[NodeId, Envelope]] = []
-        for node, link in self._links.items():
+        for node, link in looked_at.items():
             items = self._due(link, now)
             if items or (link.ack_at is not None and link.ack_at <= now):
                 link.ack_at = None
                 found.append((node, self._envelope(link, items)))
+            self._note_deadlines(link)
+        self._touched.clear()
         return found
 
     def next_deadline(self) -> float | None:
-        """The earliest repeat or acknowledgement that is due."""
-        times = [t for link in self._links.values() for t in (link.resend_at, link.ack_at) if t is not None]
-        return min(times, default=None)
+        """A repeat or acknowledgement may be due then; none is due before."""
+        for link in self._touched.values():
+            self._note_deadlines(link)
+        return self._due_at
 
     def forget(self, node: NodeId) -> None:
         """Drop a link: the node will never answer again."""
         self._links.pop(node, None)
+        self._touched.pop(node, None)
 
     def waiting(self, node: NodeId) -> int:
         """How many messages the peer has not acknowledged."""
         link = self._links.get(node)
         return len(link.unacked) if link else 0
+
+    def _touch(self, node: NodeId) -> Link:
+        """The link to a node, to be looked at in this turn."""
+        link = self._links.get(node)
+        if link is None:
+            self._made += 1
+            link = self._links[node] = Link(made=self._made)
+        self._touched[node] = link
+        return link
+
+    def _touched_in_order(self) -> dict[NodeId, Link]:
+        if len(self._touched) < 2:
+            return self._touched
+        return dict(sorted(self._touched.items(), key=lambda touched: touched[1].made))
+
+    def _note_deadlines(self, link: Link) -> None:
+        for at in (link.resend_at, link.ack_at):
+            if at is not None and (self._due_at is None or at < self._due_at):
+                self._due_at = at
 
     def _meet(self, link: Link, envelope: Envelope) -> bool:
         restarted = 0 < link.peer_session < envelope.session
