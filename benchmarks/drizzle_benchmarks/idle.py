@@ -38,8 +38,8 @@ from drizzle_streams.transport.http_server import HttpServer
 
 COUNT_EVERY_S = 0.05
 """How often a process writes down how many messages its members have sent."""
-LIMITS = LinkLimits(dial_timeout_s=30.0)
-"""Links of dozens of members are dialled by one process in the same moment."""
+LIMITS = LinkLimits(dial_timeout_s=30.0, heartbeat_s=30.0)
+"""Links of dozens of members are dialled by one process at once, and answer in their turn."""
 STOP_S_MAX = 20.0
 """What a process gets to close its links before it is ended."""
 

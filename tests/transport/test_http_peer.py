@@ -8,7 +8,7 @@ from typing import cast
 from drizzle_streams.errors import UnreachableError
 from drizzle_streams.model.ids import NodeId
 from drizzle_streams.transport.base import LinkCounters, LinkLimits
-from drizzle_streams.transport.http_link import Link
+from drizzle_streams.transport.http_link import AcceptedSocket, Link
 from drizzle_streams.transport.http_peer import Peer
 
 
@@ -25,7 +25,7 @@ class BrokenLink:
         raise ConnectionResetError("gone")
 
 
-async def nobody(peer: Peer) -> Link:
+async def nobody(peer: Peer, within_s: float) -> Link:
     raise UnreachableError("nobody there")
 
 
@@ -50,3 +50,43 @@ async def test_a_break_seen_by_writer_and_reader_is_told_once() -> None:
     assert unreachable == [NodeId("b")]
     assert counters.links_broken == 1
     assert counters.dials == 0
+
+
+async def test_a_dial_that_failed_gets_more_time_up_to_a_bound() -> None:
+    """Whoever is too busy to answer in time must not be asked anew all the time."""
+    given: list[float] = []
+
+    async def busy(peer: Peer, within_s: float) -> Link:
+        given.append(within_s)
+        peer.offer(b"again")
+        raise UnreachableError("no answer in time")
+
+    limits = LinkLimits(
+        dial_timeout_s=1.0, dial_timeout_s_max=5.0, backoff_first_s=0.001, backoff_max_s=0.001
+    )
+    peer = Peer(NodeId("b"), "http://b:1", limits, LinkCounters(), dial=busy, on_unreachable=lambda _: None)
+    peer.offer(b"x")
+    running = asyncio.ensure_future(peer.run())
+    async with asyncio.timeout(20):
+        while len(given) < 6:
+            peer.offer(b"again")
+            await asyncio.sleep(0)
+    await peer.flush()
+    await running
+    assert given[:6] == [1.0, 2.0, 4.0, 5.0, 5.0, 5.0]
+
+
+async def test_a_link_that_breaks_while_a_ping_is_answered_is_broken_and_no_failure() -> None:
+    class Pinged:
+        aborted = False
+
+        async def receive(self) -> None:
+            raise ConnectionResetError("Cannot write to closing transport")
+
+        def abort(self) -> None:
+            self.aborted = True
+
+    socket = Pinged()
+    link = Link(cast("AcceptedSocket", socket), NodeId("b"), LinkLimits(), LinkCounters())
+    await link.receive(lambda _sender, _frame: None)
+    assert socket.aborted

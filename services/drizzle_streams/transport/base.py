@@ -88,7 +88,10 @@ class LinkLimits:
     peers_max: int = 1_024
     """Peers known at a time: connected, being dialled, or backing off."""
     dial_timeout_s: float = 2.0
-    """From the first packet to the end of the handshake."""
+    """From the first packet to the end of the handshake; doubles with each further dial that failed:
+    whoever is too busy to answer in time is not helped by being asked anew all the time."""
+    dial_timeout_s_max: float = 32.0
+    """Longest time that a dial gets."""
     backoff_first_s: float = 0.05
     """Rest after the first failed dial; doubles with each further one."""
     backoff_max_s: float = 2.0

@@ -181,12 +181,12 @@ class HttpTransport:
         finally:
             del self._peers[peer.node, peer.address]
 
-    async def _dial(self, peer: Peer) -> Link:
+    async def _dial(self, peer: Peer, within_s: float) -> Link:
         session, limits = self._session, self._limits
         if session is None:
             raise UnreachableError("this service's transport is closed")
         try:
-            async with asyncio.timeout(limits.dial_timeout_s):
+            async with asyncio.timeout(within_s):
                 socket = await session.ws_connect(
                     peer.address + LINK_PATH,
                     headers=self._introduction(peer.node),
@@ -196,7 +196,7 @@ class HttpTransport:
                     timeout=_WS_TIMEOUT(ws_close=limits.close_timeout_s),
                 )
         except (aiohttp.ClientError, OSError) as error:
-            raise UnreachableError(_not_dialled(peer, error, limits)) from error
+            raise UnreachableError(_not_dialled(peer, error, within_s)) from error
         assert isinstance(socket, DialledSocket)
         link = Link(socket, peer.node, limits, self.counters)
         self._readers.start(self._read(peer, link), f"link from {peer.node}")
@@ -293,12 +293,12 @@ def _full(limits: LinkLimits) -> RefusedError:
     )
 
 
-def _not_dialled(peer: Peer, error: Exception, limits: LinkLimits) -> str:
+def _not_dialled(peer: Peer, error: Exception, within_s: float) -> str:
     found = str(error) or repr(error)
     if isinstance(error, aiohttp.WSServerHandshakeError):
         found = {401: "another secret (or clock) there", 421: "another node there"}.get(error.status, found)
     elif isinstance(error, TimeoutError):
-        found = f"no answer within {limits.dial_timeout_s} s"
+        found = f"no answer within {within_s:g} s"
     return explain(
         f"{peer.node} at {peer.address}", wanted="a link", found=found, remedy="Dialled again when needed."
     )

@@ -80,8 +80,11 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         if answer.status < 400:
             raise
         return _of_aiohttp(request, answer).response()
-    except Exception:
-        log.exception("request failed", extra={"method": request.method, "path": request.path})
+    except Exception as error:
+        if isinstance(error, ConnectionError) and _hung_up(request):
+            log.info("who asked has hung up", extra={"method": request.method, "path": request.path})
+        else:
+            log.exception("request failed", extra={"method": request.method, "path": request.path})
         return RefusedError(
             500,
             request.path,
@@ -89,6 +92,10 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
             found="an internal error",
             remedy="The service's log has the traceback.",
         ).response()
+
+
+def _hung_up(request: web.Request) -> bool:
+    return request.transport is None or request.transport.is_closing()
 
 
 def _of_ours(request: web.Request, error: DrizzleError) -> RefusedError:

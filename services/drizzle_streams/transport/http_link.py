@@ -86,6 +86,8 @@ class Link:
                 else:
                     self._broke(message.data)
                     return
+        except ConnectionError as error:
+            self._broke(error)  # seen while a ping was answered
         except ProtocolError as error:
             self._counters.refused[RefuseReason.GARBAGE] += 1
             log.warning("hung up on garbage", extra={"peer": self.peer, "error": str(error)})

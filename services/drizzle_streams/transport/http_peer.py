@@ -27,8 +27,11 @@ from drizzle_streams.transport.http_link import Link
 
 log = logging.getLogger("drizzle.transport")
 
-Dial = Callable[["Peer"], Awaitable[Link]]
-"""Opens a connection; raises `UnreachableError`."""
+Dial = Callable[["Peer", float], Awaitable[Link]]
+"""Opens a connection within so many seconds; raises `UnreachableError`."""
+
+DOUBLINGS_MAX = 16
+"""Beyond it no bound in seconds is left to double up to."""
 
 
 class Peer:
@@ -147,8 +150,10 @@ class Peer:
 
     async def _connect(self) -> bool:
         self._counters.dials += 1
+        limits, doubled = self._limits, 2 ** min(self._failures, DOUBLINGS_MAX)
+        within_s = max(limits.dial_timeout_s, min(limits.dial_timeout_s * doubled, limits.dial_timeout_s_max))
         try:
-            link = await self._dial(self)
+            link = await self._dial(self, within_s)
         except UnreachableError as error:
             self._counters.dials_failed += 1
             if self.link is not None:
@@ -164,7 +169,7 @@ class Peer:
 
     async def _back_off(self) -> None:
         """Rest, doubling up to the bound; a connection from there ends the rest."""
-        longest = self._limits.backoff_first_s * 2 ** min(self._failures - 1, 16)
+        longest = self._limits.backoff_first_s * 2 ** min(self._failures - 1, DOUBLINGS_MAX)
         rest = min(longest, self._limits.backoff_max_s) * random.uniform(0.5, 1.0)
         await _bounded(self._linked, rest)
 
