@@ -26,6 +26,7 @@ from drizzle_streams.model.ids import (
 from drizzle_streams.protocol.codec import encode_envelope
 from drizzle_streams.protocol.messages import Envelope, Item, Launch, Message, Offer, Refused
 from drizzle_streams.transport.http import ADDRESS_HEADER, LINK_PATH, NODE_HEADER, TO_HEADER
+from drizzle_streams.transport.releases import RELEASE_HEADER, own_release
 from tests.bearer import bearer
 from tests.cluster.drizzle_commands import ClusterDoors, Place, doors_of, until
 
@@ -72,6 +73,7 @@ async def dialled(cluster: ClusterDoors, node: str) -> AsyncIterator[aiohttp.Cli
         "Authorization": bearer(cluster.token),
         NODE_HEADER: node,
         TO_HEADER: worker_ids(cluster)[0],
+        RELEASE_HEADER: own_release(),
         ADDRESS_HEADER: "http://127.0.0.1:9",
     }
     async with aiohttp.ClientSession(headers=headers) as session, asyncio.timeout(30):

@@ -20,6 +20,7 @@ from drizzle_streams.tls import NO_TLS, TlsFiles
 from drizzle_streams.transport.base import LinkLimits, RefuseReason
 from drizzle_streams.transport.http import ADDRESS_HEADER, LINK_PATH, NODE_HEADER, TO_HEADER, HttpTransport
 from drizzle_streams.transport.http_server import HttpServer, ServerLimits
+from drizzle_streams.transport.releases import RELEASE_HEADER, own_release
 from tests.bearer import bearer
 from tests.security.certificates import Authority
 from tests.services.service_worlds import TOKEN, until
@@ -180,6 +181,7 @@ async def test_messages_on_a_link_are_bounded(size: int, taken: bool) -> None:
         NODE_HEADER: "b",
         ADDRESS_HEADER: "http://127.0.0.1:1",
         TO_HEADER: "a",
+        RELEASE_HEADER: own_release(),
     }
     oversized = transport.counters.refused
     try:

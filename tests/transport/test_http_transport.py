@@ -22,6 +22,7 @@ from drizzle_streams.transport.base import DropReason, LinkLimits, RefuseReason
 from drizzle_streams.transport.http import ADDRESS_HEADER, LINK_PATH, NODE_HEADER, TO_HEADER, HttpTransport
 from drizzle_streams.transport.http_link import DialledSocket
 from drizzle_streams.transport.http_server import HttpServer
+from drizzle_streams.transport.releases import RELEASE_HEADER
 from tests.transport.transport_worlds import TOKEN, WAIT_S, HttpWorld, Node, introduction, join, packed, until
 
 
@@ -231,6 +232,8 @@ async def test_text_ends_the_connection(world: HttpWorld) -> None:
         (ADDRESS_HEADER, "", 400),
         (TO_HEADER, "somebody else", 421),
         (TO_HEADER, "", 421),
+        (RELEASE_HEADER, "0.0.1", 409),
+        (RELEASE_HEADER, "", 409),
         ("Authorization", "Bearer wrong", 401),
     ],
 )

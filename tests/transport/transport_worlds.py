@@ -15,6 +15,7 @@ from drizzle_streams.transport.base import Address, LinkLimits, Transport
 from drizzle_streams.transport.http import ADDRESS_HEADER, LINK_PATH, NODE_HEADER, TO_HEADER, HttpTransport
 from drizzle_streams.transport.http_server import HttpServer, ServerLimits
 from drizzle_streams.transport.memory import MemoryNetwork, MemoryTransport
+from drizzle_streams.transport.releases import RELEASE_HEADER, own_release
 from tests.bearer import bearer
 
 TOKEN = "token-of-the-tests"
@@ -144,6 +145,7 @@ def introduction(to: Node, node: str = "stranger") -> dict[str, str]:
         NODE_HEADER: node,
         ADDRESS_HEADER: "http://127.0.0.1:1",
         TO_HEADER: to.id,
+        RELEASE_HEADER: own_release(),
     }
 
 

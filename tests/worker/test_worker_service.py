@@ -40,6 +40,7 @@ from drizzle_streams.protocol.messages import (
 from drizzle_streams.stores.memory import MemorySnapshotStore
 from drizzle_streams.transport.http import ADDRESS_HEADER, LINK_PATH, NODE_HEADER, TO_HEADER, HttpTransport
 from drizzle_streams.transport.http_server import HttpServer, ServerLimits
+from drizzle_streams.transport.releases import RELEASE_HEADER, own_release
 from drizzle_streams.worker import service as service_module
 from drizzle_streams.worker.life import BODY_BYTES_MAX, Life
 from drizzle_streams.worker.service import WorkerService
@@ -174,6 +175,7 @@ async def say(running: Running, message: bytes) -> None:
         NODE_HEADER: "stranger",
         ADDRESS_HEADER: "http://127.0.0.1:1",
         TO_HEADER: running.life.worker,
+        RELEASE_HEADER: own_release(),
     }
     async with (
         aiohttp.ClientSession() as session,

@@ -65,6 +65,8 @@ class RefuseReason(StrEnum):
     HEADERS_TIMEOUT = "headers_timeout"
     """A connection that did not get to the end of its first request's headers in time."""
     NODE = "node"
+    RELEASE = "release"
+    """A dial from another release of Drizzle."""
     GARBAGE = "garbage"
     OVERSIZED = "oversized"
     PEERS_MAX = "peers_max"

@@ -6,7 +6,8 @@ compression (blocks are compact, and the loop must not wait), no Nagle delay
 (aiohttp sets TCP_NODELAY), everything queued in one message.
 
 A dial says who dials (`Drizzle-Node`, `Drizzle-Address`) and for whom it is
-(`Drizzle-To`): a port may by now belong to another life of a service.
+(`Drizzle-To`): a port may by now belong to another life of a service. It also
+names its release (`Drizzle-Release`), see `releases`.
 """
 
 from __future__ import annotations
@@ -46,6 +47,12 @@ from drizzle_streams.transport.http_fetch import Fetcher, answering
 from drizzle_streams.transport.http_link import AcceptedSocket, DialledSocket, Link
 from drizzle_streams.transport.http_peer import Peer
 from drizzle_streams.transport.http_server import HttpServer
+from drizzle_streams.transport.releases import (
+    RELEASE_HEADER,
+    another_release,
+    own_release,
+    refused_by_coordinator,
+)
 from drizzle_streams.transport.tasks import OwnedTasks
 
 log = logging.getLogger("drizzle.transport")
@@ -77,6 +84,7 @@ class HttpTransport:
         self.on_unreachable: UnreachableHandler = unwatched
         self.on_introduced: IntroducedHandler = unnoticed
         self.on_failure: FailureHandler = fail_loudly
+        self.release = own_release()
         self._server = server
         self._limits = limits or LinkLimits()
         self.counters = LinkCounters(refused=server.refused)
@@ -196,6 +204,9 @@ class HttpTransport:
                     timeout=_WS_TIMEOUT(ws_close=limits.close_timeout_s),
                 )
         except (aiohttp.ClientError, OSError) as error:
+            unfit = refused_by_coordinator(self.node, peer.node, peer.address, error, self.release)
+            if unfit is not None:
+                self._failed(unfit)
             raise UnreachableError(_not_dialled(peer, error, within_s)) from error
         assert isinstance(socket, DialledSocket)
         link = Link(socket, peer.node, limits, self.counters)
@@ -241,6 +252,7 @@ class HttpTransport:
             NODE_HEADER: self.node,
             ADDRESS_HEADER: self.address,
             TO_HEADER: to,
+            RELEASE_HEADER: self.release,
         }
 
     def _authorization(self) -> str:
@@ -269,6 +281,10 @@ class HttpTransport:
                 found=f"one for {to[:NAME_CHARACTERS_MAX] or 'nobody'}",
                 remedy="That one does not live here any more.",
             )
+        release = headers.get(RELEASE_HEADER, "")
+        if release != self.release:
+            self.counters.refused[RefuseReason.RELEASE] += 1
+            raise another_release(LINK_PATH, NodeId(node), wanted=self.release, found=release)
         return NodeId(node), address
 
     # The callbacks are attributes that a runtime may set after a link was made.
@@ -296,7 +312,11 @@ def _full(limits: LinkLimits) -> RefusedError:
 def _not_dialled(peer: Peer, error: Exception, within_s: float) -> str:
     found = str(error) or repr(error)
     if isinstance(error, aiohttp.WSServerHandshakeError):
-        found = {401: "another secret (or clock) there", 421: "another node there"}.get(error.status, found)
+        found = {
+            401: "another secret (or clock) there",
+            409: "another release there",
+            421: "another node there",
+        }.get(error.status, found)
     elif isinstance(error, TimeoutError):
         found = f"no answer within {within_s:g} s"
     return explain(
