@@ -30,6 +30,8 @@ BENCHMARKS = (
     "latency",
     "state",
     "static-join",
+    "micro",
+    "soak",
 )
 EXIT_FAILED = 1
 EXIT_USAGE = 2

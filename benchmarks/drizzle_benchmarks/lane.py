@@ -14,8 +14,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from typing import ParamSpec, TypeVar
@@ -50,11 +51,17 @@ T = TypeVar("T")
 
 async def isolated(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call in a fresh process with one thread of Polars; its memory goes with it."""
+    with one_polars_thread(), ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return await asyncio.wrap_future(pool.submit(work, *args, **kwargs))
+
+
+@contextmanager
+def one_polars_thread() -> Iterator[None]:
+    """Processes started meanwhile have one thread of Polars, which reads that once, when it is imported."""
     before = os.environ.get("POLARS_MAX_THREADS")
-    os.environ["POLARS_MAX_THREADS"] = "1"  # inherited: Polars reads it once, when it is imported
+    os.environ["POLARS_MAX_THREADS"] = "1"
     try:
-        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-            return await asyncio.wrap_future(pool.submit(work, *args, **kwargs))
+        yield
     finally:
         if before is None:
             del os.environ["POLARS_MAX_THREADS"]

@@ -93,7 +93,7 @@ async def _measured(keys: int, settings: Settings) -> Row:
     return {
         "keys": keys,
         "batch_ms": p50_and_p99(seconds),
-        "batch_ms_max": round(max(seconds) * 1000.0, 2),
+        "batch_ms_max": round(max(seconds) * 1000.0, 3),
         "merges": lane.merges,
         "state_bytes": restored.size_bytes,
         "snapshots": len(lane.snapshots),

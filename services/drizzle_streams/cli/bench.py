@@ -20,6 +20,8 @@ examples:
   drizzle bench scheduling --workers 4,32  what scheduling costs, tasks that do nothing in every mode
   drizzle bench state --keys 10000,1000000 what a batch costs against the size of state
   drizzle bench static-join                what a batch costs against the size of a table joined with
+  drizzle bench micro                      codec, planner, split, frames, state: the small parts one by one
+  drizzle bench soak --batches 100000      whether memory, keys, logs, files or latency grow
   drizzle bench recovery --help            what one benchmark takes"""
 
 
