@@ -17,6 +17,7 @@ from drizzle_streams.protocol.jobfile import JOB_BYTES_MAX, JOB_MEDIA_TYPE
 from drizzle_streams.protocol.tokens import Keyring
 from drizzle_streams.stores.redis import RedisLedger
 from drizzle_streams.stores.redis_link import LinkBounds
+from drizzle_streams.transport.releases import own_release
 from tests.bearer import bearer
 from tests.services.service_worlds import (
     TOKEN,
@@ -304,6 +305,7 @@ async def test_garbage_on_a_link_is_refused_and_counted(coordinator):
         "Drizzle-Node": "worker-x",
         "Drizzle-Address": "http://127.0.0.1:9",
         "Drizzle-To": "coordinator",
+        "Drizzle-Release": own_release(),
     }
     frames = [b"\x00" * 100, b"\xc1garbage", b"\x93\x01\x90\x90"]
     for frame in frames:

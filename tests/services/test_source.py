@@ -19,6 +19,7 @@ from drizzle_streams.model.bounds import Bounds
 from drizzle_streams.protocol.messages import Offer
 from drizzle_streams.source.service import SourceService
 from drizzle_streams.transport.entries import decode_entries
+from drizzle_streams.transport.releases import own_release
 from tests.bearer import bearer
 from tests.services.service_worlds import (
     STREAM,
@@ -274,6 +275,7 @@ async def test_garbage_on_a_link_is_refused_and_counted(tmp_path):
             "Drizzle-Node": "worker-x",
             "Drizzle-Address": NOBODY,
             "Drizzle-To": "disk-1",
+            "Drizzle-Release": own_release(),
         }
         frame = b"\xc1 garbage"
         async with (
