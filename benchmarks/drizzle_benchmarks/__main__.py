@@ -16,6 +16,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from drizzle_benchmarks import all as every
+from drizzle_benchmarks.cells import cell
 from drizzle_benchmarks.plots import plot_losses, plot_outages
 from drizzle_benchmarks.report import Report
 from drizzle_streams.errors import DrizzleError
@@ -32,6 +34,9 @@ BENCHMARKS = (
     "static-join",
     "micro",
     "soak",
+    "groups",
+    "combine",
+    "ingest",
 )
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -43,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     console = Console(stderr=arguments.json == "-")
     try:
+        if arguments.module is every:
+            return every.main(arguments, BENCHMARKS)
         report = asyncio.run(arguments.module.run(arguments))
         _write(report, arguments)
     except (DrizzleError, ValueError) as error:
@@ -68,6 +75,10 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--plot", metavar="FILE", help="write a picture as PNG (needs matplotlib)")
         module.add_arguments(command)
         command.set_defaults(module=module)
+    says = (every.__doc__ or "").split("\n\n")
+    command = commands.add_parser(every.NAME, help=says[0], description="\n\n".join(says))
+    every.add_arguments(command)
+    command.set_defaults(module=every, json=None, plot=None)
     return parser
 
 
@@ -90,25 +101,12 @@ def _show(report: Report, console: Console) -> None:
     for name in report.rows[0]:
         rows.add_column(name.replace("_", " "), justify="right")
     for row in report.rows:
-        rows.add_row(*(_cell(value) for value in row.values()))
+        rows.add_row(*(cell(value) for value in row.values()))
     claims = Table("claim", "measured", "bound", "unit", "holds", title="claims")
     for claim in report.claims:
         bound = f"{'>=' if claim.at_least else '<='} {claim.bound:g}"
         claims.add_row(claim.name, str(claim.measured), bound, claim.unit, "yes" if claim.holds else "no")
     console.print(rows, claims)
-
-
-def _cell(value: object) -> str:
-    """A value as people read it: of percentiles the median and the 99th, of other values by name each."""
-    match value:
-        case None:
-            return "-"
-        case {"p50": median, "p99": tail}:
-            return f"p50 {median:g}, p99 {tail:g}"
-        case dict():
-            return ", ".join(f"{name} {one}" for name, one in value.items())
-        case _:
-            return str(value)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,9 @@ WINDOW_MS = 1_000
 LOOK_S = 1.0
 MARGIN_S = 0.5
 """The last look is taken so long before the load ends, and the first so long after the warm-up."""
+BEGINS_S_MAX = 60.0
+"""How long the load generator may take to start; only then time is counted."""
+POLL_S = 0.1
 DRIFT_RATIO_MAX = 2.0
 DRIFT_MS_MIN = 250.0
 """Kept up with: windows of the last third at most twice as late as those of the first, or so late."""
@@ -59,6 +62,8 @@ class Live:
     cpu_cores: Mapping[str, float]
     resident_mib: Mapping[str, float]
     shuffle_bytes_per_batch: float
+    overhead: float = 0.0
+    """Of the coordinator, seconds of launching groups per second."""
 
     @property
     def exact(self) -> bool:
@@ -89,12 +94,15 @@ class Meter:
     cpu_cores: dict[str, float] = field(default_factory=dict[str, float])
     resident_mib: dict[str, float] = field(default_factory=dict[str, float])
     shuffle_bytes_per_batch: float = 0.0
+    overhead: float = 0.0
 
     async def __call__(self, cluster: LocalCluster) -> None:
         """Look; ends before the load does."""
+        await _load_began(cluster)
         began = time.monotonic()
         await asyncio.sleep(self.settings.warm_up_s + MARGIN_S)
         first_ms, bytes_before = time.time() * 1000.0, await _shuffled(cluster)
+        spent_before_s = await _coordination_s(cluster)
         before, since = _cpu(cluster), time.monotonic()
         ends = began + self.settings.seconds - MARGIN_S
         while (rest_s := ends - time.monotonic()) > 0.0:
@@ -102,6 +110,7 @@ class Meter:
             self._weigh(cluster)
         after, spent_s = _cpu(cluster), time.monotonic() - since
         self.cpu_cores = _cores(before, after, spent_s)
+        self.overhead = (await _coordination_s(cluster) - spent_before_s) / spent_s
         bytes_after = await _shuffled(cluster)
         self.batches = await batches_since(cluster, JOB, first_ms)
         if self.batches:
@@ -134,7 +143,13 @@ async def run_live(settings: LiveSettings) -> Live:
         report = await run_demo(demo, show_nothing)
         load = json.loads((demo.directory / "run.json").read_text())
     return Live(
-        report, load, meter.batches, meter.cpu_cores, meter.resident_mib, meter.shuffle_bytes_per_batch
+        report,
+        load,
+        meter.batches,
+        meter.cpu_cores,
+        meter.resident_mib,
+        meter.shuffle_bytes_per_batch,
+        meter.overhead,
     )
 
 
@@ -142,6 +157,19 @@ async def batches_since(cluster: LocalCluster, job: str, since_ms: float) -> lis
     """The batches of a job that were sealed at that time (Unix ms) or later."""
     answer = await cluster.ask(f"/jobs/{job}/batches")
     return [(int(batch), at_ms, took_ms) for batch, at_ms, took_ms in answer["batches"] if at_ms >= since_ms]
+
+
+async def _load_began(cluster: LocalCluster) -> None:
+    """Until the first records were taken: the load generator needs a while to start."""
+    async with asyncio.timeout(BEGINS_S_MAX):
+        while True:
+            if await total(cluster, "source", "drizzle_appended_records_total"):
+                return
+            await asyncio.sleep(POLL_S)
+
+
+async def _coordination_s(cluster: LocalCluster) -> float:
+    return float((await cluster.ask(f"/jobs/{JOB}"))["coordination_seconds"])
 
 
 async def _shuffled(cluster: LocalCluster) -> float:

@@ -17,6 +17,10 @@ examples:
   drizzle bench failover --json out.json   kill -9 of the leading coordinator, a standby takes over
   drizzle bench tuner                      what group sizes cost: fixed ones, the paper's, the model's
   drizzle bench latency --rates 20000      how late results are under live load, and what each service takes
+  drizzle bench groups                     what groups cost, and what launching ahead hides at their ends
+  drizzle bench combine                    aggregating before the shuffle, and only behind it
+  drizzle bench ingest --dir /data         how much one source takes, by format and durability
+  drizzle bench all                        every one; benchmarks/results/ and docs/benchmarks/results.md
   drizzle bench scheduling --workers 4,32  what scheduling costs, tasks that do nothing in every mode
   drizzle bench state --keys 10000,1000000 what a batch costs against the size of state
   drizzle bench static-join                what a batch costs against the size of a table joined with
