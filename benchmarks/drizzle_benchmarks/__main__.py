@@ -24,6 +24,7 @@ from drizzle_streams.errors import DrizzleError
 
 BENCHMARKS = (
     "recovery",
+    "elasticity",
     "failover",
     "stragglers",
     "overload",

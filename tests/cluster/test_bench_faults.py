@@ -35,3 +35,21 @@ def test_a_kill_is_measured(place: Place, name: str) -> None:
     assert row["peak_window_latency_ms"] >= row["normal_window_latency_ms"] > 0
     assert {claim["name"] for claim in report["claims"]} >= {"runs with exact counts"}
     assert place.left_behind() == ([], [])
+
+
+def test_scaling_out_and_draining_are_measured(place: Place) -> None:
+    sizes = ["--rate", "1000", "--seconds", "48", "--runs", "1"]
+    bench = place.run("bench", "elasticity", *sizes, "--json", "bench.json", timeout_s=200.0)
+
+    assert bench.code == 0, bench.said()
+    report = json.loads((place.folder / "bench.json").read_text())
+    out, drain = report["rows"]
+    assert out["event"].startswith("scale-out")
+    assert drain["event"].startswith("drain")
+    for row in (out, drain):
+        assert row.keys() >= {*ROW, "reaction_ms"}
+        assert row["exact"] is True
+        assert row["peak_window_latency_ms"] >= row["normal_window_latency_ms"] > 0
+        assert row["reaction_ms"] > 0
+    assert len(report["claims"]) == 6
+    assert place.left_behind() == ([], [])

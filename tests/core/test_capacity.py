@@ -61,6 +61,14 @@ def test_what_waits_is_bounded_in_time_and_producers_are_told_how_long() -> None
     assert capacity.retry_after_s(10**9, 10.0) == c.RETRY_S_MAX
 
 
+def test_what_one_batch_takes_in_any_case_is_never_refused() -> None:
+    """Else small batches of a fixed cost show a low rate, and the refusals for it keep them small."""
+    capacity = worked(10, 1.0, every_s=1.0)
+    assert capacity.rate == pytest.approx(10, rel=0.01)
+    assert capacity.retry_after_s(c.BATCH_RECORDS_MIN, 10.0) is None
+    assert capacity.retry_after_s(c.BATCH_RECORDS_MIN + 1, 10.0) == c.RETRY_S_MAX
+
+
 def test_a_new_generation_shows_nothing_of_what_was_offered_before() -> None:
     capacity = Capacity()
     capacity.offered(BatchId(0), 1_000, 100.0)

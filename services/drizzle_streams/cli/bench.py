@@ -15,6 +15,7 @@ _EPILOG = """\
 examples:
   drizzle bench recovery                   kill -9 of a worker: how late results become, and for how long
   drizzle bench failover --json out.json   kill -9 of the leading coordinator, a standby takes over
+  drizzle bench elasticity                 a worker joins, a worker is drained: how late results become
   drizzle bench tuner                      what group sizes cost: fixed ones, the paper's, the model's
   drizzle bench latency --rates 20000      how late results are under live load, and what each service takes
   drizzle bench groups                     what groups cost, and what launching ahead hides at their ends

@@ -75,7 +75,11 @@ class Capacity:
 
     def retry_after_s(self, backlog: int, backlog_s_max: float) -> int | None:
         """None if that many waiting records may be; else after how many seconds there is room again."""
-        if self.rate is None or self.rate <= 0.0 or backlog <= self.rate * backlog_s_max:
+        if self.rate is None or self.rate <= 0.0:
+            return None
+        # What one batch takes in any case is never refused: where each batch costs a fixed time, small
+        # ones show a low rate, and producers who are told to wait for that would keep them small for ever.
+        if backlog <= max(BATCH_RECORDS_MIN, self.rate * backlog_s_max):
             return None
         over_s = backlog / self.rate - backlog_s_max
         return min(RETRY_S_MAX, max(1, math.ceil(over_s)))
