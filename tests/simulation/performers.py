@@ -259,9 +259,12 @@ class SimWorker:
         return found
 
     def _data(self, fragment: act.Fragment) -> Block:
-        if fragment.sender == self.life.id:
-            return self.blocks[(int(fragment.stage), int(fragment.batch))]
-        return self.fragments[fragment]
+        if fragment.sender != self.life.id:
+            return self.fragments[fragment]
+        block = self.blocks.get((int(fragment.stage), int(fragment.batch)))
+        if block is None:
+            raise BrokenPromiseError(f"input is gone: there is no block for {fragment}")
+        return block
 
     def _WriteOutput(self, action: act.WriteOutput) -> None:  # noqa: N802
         cohort = self.cohorts[action.cohort]
