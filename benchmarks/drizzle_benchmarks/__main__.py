@@ -38,6 +38,7 @@ BENCHMARKS = (
     "groups",
     "combine",
     "ingest",
+    "throughput",
 )
 EXIT_FAILED = 1
 EXIT_USAGE = 2

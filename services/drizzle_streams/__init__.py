@@ -24,6 +24,7 @@ _ROOMS: Final = {
     "Table": "api.tables",
     "console": "connectors.console",
     "count": "api.aggregates",
+    "files": "api.stream",
     "first": "api.aggregates",
     "last": "api.aggregates",
     "load_jobs": "api.load",

@@ -12,6 +12,7 @@ from drizzle_streams.api.job import Job as Job
 from drizzle_streams.api.load import load_jobs as load_jobs
 from drizzle_streams.api.sizes import tuned as tuned
 from drizzle_streams.api.stream import Stream as Stream
+from drizzle_streams.api.stream import files as files
 from drizzle_streams.api.stream import stream as stream
 from drizzle_streams.api.tables import Table as Table
 from drizzle_streams.api.tables import table as table

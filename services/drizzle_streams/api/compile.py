@@ -13,6 +13,7 @@ from typing import Final
 
 import polars as pl
 
+from drizzle_streams.api.files import found_files
 from drizzle_streams.api.plan import Plan, Source
 from drizzle_streams.api.pushdown import Line, filters_first, movable, needed_by, pruned
 from drizzle_streams.api.schemas import Schema
@@ -128,7 +129,8 @@ def _read(source: Source, needed: Sequence[str], shuffle: Aggregation | None) ->
     """What to parse: the needed columns in the declared order, at least one, for rows to be counted."""
     columns = [name for name in source.schema if name in needed] or list(source.schema)[:1]
     event_time = None if shuffle is None or shuffle.event_time not in columns else shuffle.event_time
-    return Read(StreamId(source.name), {name: source.schema[name] for name in columns}, event_time)
+    files = None if source.files is None else found_files(source.files)
+    return Read(StreamId(source.name), {name: source.schema[name] for name in columns}, event_time, files)
 
 
 def _with_table(
@@ -145,6 +147,7 @@ def _with_table(
 def _spec(stage: StageProgram, settings: Settings) -> StageSpec:
     """A stage as the machines see it; one that reads gets its partitions from the stream's layout."""
     reads = stage.read is not None
+    files = None if stage.read is None else stage.read.files
     return StageSpec(
         stage=stage.stage,
         partitions=0 if reads else settings.partitions,
@@ -152,4 +155,5 @@ def _spec(stage: StageProgram, settings: Settings) -> StageSpec:
         stream=stage.read.stream if stage.read is not None else None,
         stateful=stage.merge is not None,
         writes_output=stage.sink is not None,
+        chunks=None if files is None else files.chunks,
     )

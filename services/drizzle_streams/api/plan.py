@@ -44,10 +44,11 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The stream a plan reads, as declared."""
+    """The stream a plan reads, as declared; `files` is the pattern of a stream of files."""
 
     name: str
     schema: Schema
+    files: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

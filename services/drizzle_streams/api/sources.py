@@ -23,12 +23,17 @@ IDLE_AFTER: Final = "10s"
 
 
 def source_plan(
-    name: str, schema: IntoSchema, event_time: str | None, max_delay: Duration, idle_after: Duration
+    name: str,
+    schema: IntoSchema,
+    event_time: str | None,
+    max_delay: Duration,
+    idle_after: Duration,
+    files: str | None = None,
 ) -> Plan:
-    """The plan of a stream as declared; arguments as of `stream`."""
+    """The plan of a stream as declared; arguments as of `stream`, `files` is a checked pattern."""
     thing = f"stream {check_name(name, 'stream')!r}"
     found = schema_of(schema, thing)
-    plan = Plan(Source(name, found), found, None)
+    plan = Plan(Source(name, found, files), found, None)
     return plan if event_time is None else with_clock(plan, event_time, max_delay, idle_after, thing)
 
 

@@ -17,11 +17,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import reduce
 from operator import and_
+from pathlib import Path
 from typing import Literal, NoReturn
 
 from drizzle_streams.api import joins
 from drizzle_streams.api.aggregates import Measure
 from drizzle_streams.api.durations import Duration
+from drizzle_streams.api.files import STREAM, checked_pattern
 from drizzle_streams.api.grouping import aggregated, no_key, with_keys
 from drizzle_streams.api.job import Output, output
 from drizzle_streams.api.names import check_new_column, listed
@@ -65,6 +67,24 @@ def stream(
     `idle_after`: a partition without records for so long no longer holds the watermark back.
     """
     return Stream(source_plan(name, schema, event_time, max_delay, idle_after))
+
+
+def files(
+    pattern: str | Path,
+    *,
+    schema: IntoSchema,
+    event_time: str | None = None,
+    max_delay: Duration = MAX_DELAY,
+    idle_after: Duration = IDLE_AFTER,
+) -> Stream:
+    """The records of files, in the order of their names: lines of JSON, read by the workers themselves.
+
+    `pattern` is a path that may have `*`, `?` and `**`; it must lead to the same files on every worker. They
+    are looked up when the job is submitted, and a job whose files change or go fails. When all is read,
+    windows close and the job stops. Batches begin as fast as workers take them, at most one chunk (8 MiB) of
+    each partition in a batch interval. The other arguments are those of `stream`.
+    """
+    return Stream(source_plan(STREAM, schema, event_time, max_delay, idle_after, checked_pattern(pattern)))
 
 
 class Stream:

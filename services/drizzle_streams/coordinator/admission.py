@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 
 from drizzle_streams.errors import ProtocolError, explain
+from drizzle_streams.model.files import CHUNKS_MAX
 from drizzle_streams.model.job import JobSpec, StageSpec
 from drizzle_streams.model.tuning import GROUP_SIZE_MAX, Tuning
 
@@ -69,6 +70,7 @@ def _check_stage(thing: str, spec: JobSpec, stage: StageSpec, number: int) -> No
         if not stage.inputs or not all(0 <= upstream < number for upstream in stage.inputs):
             raise _refused(f"{thing}: inputs", "earlier stages, or a stream", str(stage.inputs))
         return
+    _within(f"{thing}: chunks", stage.chunks or 0, 0, CHUNKS_MAX)
     if not _NAME.fullmatch(stage.stream):
         raise _refused(f"{thing}: stream name", _NAME_WANTED, repr(stage.stream[:100]))
     if stage.inputs or stage.partitions or stage.stateful:

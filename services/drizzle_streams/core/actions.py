@@ -234,7 +234,8 @@ class SealBatch:
 class OpenStream:
     """Tell: the log of a stream and the bounds of this run must be open, for these partitions.
 
-    `start_from` (earliest or latest) says where a run without bounds begins to read.
+    `start_from` (earliest or latest) says where a run without bounds begins to read. `chunks`: there is
+    no log, the stream is files, cut into so many, for `of` partitions on all sources.
     """
 
     job: JobId
@@ -243,6 +244,8 @@ class OpenStream:
     stream: StreamId
     partitions: tuple[PartitionId, ...]
     start_from: str
+    chunks: int | None = None
+    of: int = 0
 
 
 @dataclass(frozen=True, slots=True)

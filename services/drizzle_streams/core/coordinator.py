@@ -170,7 +170,9 @@ class Coordinator:
                 return
             case msg.SealedReport(source=source):
                 job.sealed[source] = message
-                return
+                if not message.ended or message.generation != job.generation:
+                    return
+                job.ended_at.setdefault(source, message.batch)
             case msg.TaskFailed(error=error):
                 if message.generation < job.generation:
                     return  # said in a generation that has been replaced; it will be tried anew

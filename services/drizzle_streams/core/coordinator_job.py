@@ -112,6 +112,7 @@ class CoordinatorJob:
         self.boundary: Boundary | None = None
         self._boundary_after = 0.0
         self.sealed: dict[SourceId, msg.SealedReport] = {}
+        self.ended_at: dict[SourceId, BatchId] = {}
         self._stage_launched: list[BatchId] = []
 
     # --- from the ledger ------------------------------------------------------------------
@@ -358,12 +359,22 @@ class CoordinatorJob:
             if self.group is None or self.progress.frontier >= self.group.last:
                 self.end(JobPhase.STOPPED, "stopped by request", now, out)
                 return
+        elif self._input_is_done():
+            self.end(JobPhase.STOPPED, "all of its input is computed", now, out)
+            return
         elif self.boundary is not None:
             self._approach(self.boundary, now, out)
         else:
             self._launch_due(now, out)
         if self.spec.scheduling is Scheduling.BARRIER:
             self._launch_stages(out)
+
+    def _input_is_done(self) -> bool:
+        """Whether the input has ended at every source, and everything up to there is computed and written."""
+        sources = self.sources()
+        if not sources or any(source not in self.ended_at for source in sources):
+            return False
+        return self.progress.frontier >= max(self.ended_at.values())
 
     def _launch_due(self, now: float, out: Effects) -> None:
         while True:

@@ -211,13 +211,14 @@ class LeaveRequested:
 
 @dataclass(frozen=True, slots=True)
 class BatchSealed:
-    """The bounds of a batch are durable; `backlog` records lie behind them."""
+    """The bounds of a batch are durable; `backlog` records lie behind them. `ended`: nothing will follow."""
 
     job: JobId
     stage: StageId
     batch: BatchId
     bounds: tuple[Bounds, ...]
     backlog: int
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)

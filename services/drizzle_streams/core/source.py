@@ -174,6 +174,7 @@ class Source:
         job = self.jobs.get(event.job)
         if job is None or event.stage not in job.readings:
             return
+        job.readings[event.stage].ended = event.ended
         job.sealed_batch(event.stage, event.batch, event.bounds, now, out)
         records = sum(b.records for b in event.bounds)
         known = self._unreported.get(event.job)
@@ -187,6 +188,7 @@ class Source:
             records,
             event.backlog,
             job.copied(),
+            job.ended,
         )
         if self._report_at is None:
             self._report_at = now + SEALED_REPORT_INTERVAL_S

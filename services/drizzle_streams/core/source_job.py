@@ -62,6 +62,7 @@ class StageReading:
     taken: dict[PartitionId, BatchId] = field(default_factory=dict[PartitionId, BatchId])
     capacity: Capacity = field(default_factory=Capacity)
     sealing: bool = False
+    ended: bool = False
     retry_at: float = 0.0
     copies: Copies | None = None
 
@@ -109,6 +110,11 @@ class SourceJob:
         known += [max(batches, default=NO_BATCH) for batches in self.recovered.values()]
         return min(known, default=NO_BATCH)
 
+    @property
+    def ended(self) -> bool:
+        """Whether all input that there will ever be is in sealed batches."""
+        return bool(self.readings) and all(reading.ended for reading in self.readings.values())
+
     def assign(self, assign: msg.Assign, out: Effects) -> None:
         """Take a generation: offer again, to whoever owns now, what has yet to be computed."""
         if self.born not in (None, assign.spec.born):
@@ -138,7 +144,8 @@ class SourceJob:
         for stage in assign.spec.stages:
             if stage.stream is None or stage.stage in self.readings:
                 continue
-            partitions = layouts[stage.stream].held_by(self.source)
+            layout = layouts[stage.stream]
+            partitions = layout.held_by(self.source)
             if not partitions:
                 continue
             reading = StageReading(stage.stage, stage.stream, partitions, sealed=assign.committed)
@@ -153,7 +160,14 @@ class SourceJob:
             self.readings[stage.stage] = reading
             out.start(
                 act.OpenStream(
-                    self.job, assign.spec.born, stage.stage, stage.stream, partitions, assign.spec.start_from
+                    self.job,
+                    assign.spec.born,
+                    stage.stage,
+                    stage.stream,
+                    partitions,
+                    assign.spec.start_from,
+                    stage.chunks,
+                    len(layout.owners),
                 )
             )
 

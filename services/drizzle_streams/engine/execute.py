@@ -31,13 +31,13 @@ from drizzle_streams.engine.columns import (
 from drizzle_streams.engine.frames import Block, decode_block, encode_block, slice_block
 from drizzle_streams.engine.layout import Layout
 from drizzle_streams.engine.operators import Steps
-from drizzle_streams.engine.parsing import Parser
+from drizzle_streams.engine.parsing import Load, Parser
 from drizzle_streams.engine.program import JoinTable, Program, Step
-from drizzle_streams.engine.records import DeadLetter, InputEntry
+from drizzle_streams.engine.records import END, DeadLetter, InputEntry
 from drizzle_streams.engine.runs import newest_groups
 from drizzle_streams.engine.series import largest, smallest, total
 from drizzle_streams.engine.state import StageState, empty_state, restore
-from drizzle_streams.engine.watermark import Marks
+from drizzle_streams.engine.watermark import END_MARK, Marks
 from drizzle_streams.engine.windows import event_time_ms
 from drizzle_streams.errors import BuildError, explain
 from drizzle_streams.model.ids import NO_BATCH, StageId
@@ -134,15 +134,18 @@ class StageExecutor:
         partitions: Sequence[int],
         entries: Sequence[InputEntry],
         choice: StageChoice | None = None,
+        load: Load | None = None,
     ) -> StageOutput:
         """A batch of a stage that reads: the entries of these stream partitions, all of them.
 
-        `choice`: how; every one gives the same rows, see `model.replanning`.
+        `choice`: how; every one gives the same rows, see `model.replanning`. `load` reads chunks of files.
         """
         ran = self._runs_by(choice)
-        parsed = self._parser.parse(entries)
+        parsed = self._parser.parse(entries, load)
         timed = self._steps.run(parsed.frame, 0, self._settled, ran.order, ran.filters)
         marks = _marks(timed, self._time, parsed.lengths if self._settled == 0 else None, partitions)
+        ended = {entry.partition for entry in entries if entry.format == END}
+        marks = tuple((p, END_MARK if p in ended else mark) for p, mark in marks) if ended else marks
         rows = self._steps.run(timed, self._settled, None, ran.order, ran.filters)
         return self._output(rows, marks, parsed.records, parsed.dead, ran)
 
@@ -214,6 +217,8 @@ class StageExecutor:
 
     def _merge_marks(self, state: StageState, rows: pl.DataFrame) -> Marks:
         """Marks for the next stage: the first window that can still come, or else what was seen."""
+        if state.clock.ended:
+            return tuple((partition, END_MARK) for partition in state.partitions)
         window = self.layout.plan.spec.window
         if window is None or self._time not in {WINDOW_START, WINDOW_END} or self._settled:
             return _marks(rows, self._time, None, state.partitions)

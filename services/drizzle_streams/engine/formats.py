@@ -21,7 +21,7 @@ import polars as pl
 from drizzle_streams.engine.conversion import read_type
 from drizzle_streams.engine.failures import POLARS_ERRORS
 from drizzle_streams.engine.lines import ARRAY_BYTES_MAX, read_as_array
-from drizzle_streams.engine.records import DeadLetter, InputEntry, dead_letter
+from drizzle_streams.engine.records import UNCOUNTED, DeadLetter, InputEntry, dead_letter
 from drizzle_streams.engine.salvage import good_lines
 
 Schema = Mapping[str, pl.DataType]
@@ -78,12 +78,15 @@ def split_lines(payload: bytes) -> list[bytes]:
 
 
 def _read_ndjson(entries: Sequence[InputEntry], schema: Schema) -> Read:
-    payloads = [e.payload.removesuffix(b"\n") for e in entries]  # no blank lines where they are joined
-    payload = payloads[0] if len(payloads) == 1 else b"\n".join(payloads)
+    payload = entries[0].payload
+    if len(entries) > 1:
+        payload = b"\n".join(e.payload.removesuffix(b"\n") for e in entries)  # no blank lines between them
     try:
         frame = read_lines(payload, schema)
     except POLARS_ERRORS:
         frame = None
+    if frame is not None and entries[0].records == UNCOUNTED:
+        return Read(frame, [Span(entries[0], 0, frame.height)], [])
     if frame is not None and frame.height == sum(e.records for e in entries):
         return Read(frame, [Span(e, 0, e.records) for e in entries], [])
     parts = [_salvage(e, split_lines(e.payload), schema) for e in entries]

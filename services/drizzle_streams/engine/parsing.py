@@ -10,10 +10,9 @@ Rules:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import groupby
-from typing import cast
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, cast
 
 import polars as pl
 
@@ -21,8 +20,14 @@ from drizzle_streams.engine import program
 from drizzle_streams.engine.columns import OFFSET, PARTITION
 from drizzle_streams.engine.conversion import convert
 from drizzle_streams.engine.formats import Read, Span, read_entries, record_bytes
-from drizzle_streams.engine.records import DeadLetter, InputEntry, dead_letter
+from drizzle_streams.engine.records import CHUNK, DeadLetter, InputEntry, dead_letter
 from drizzle_streams.engine.series import constant
+
+ALONE_BYTES_MIN: Final = 2 * 1024 * 1024
+"""Payloads from this size on are not joined with others: a call's fixed cost is little beside them."""
+
+Load = Callable[[InputEntry], InputEntry]
+"""Reads a chunk: the entry with its lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +48,10 @@ class Parser:
         self._event_time = read.event_time
         self._with_offsets = with_offsets
 
-    def parse(self, entries: Sequence[InputEntry]) -> Parsed:
-        """Parse entries of any partitions and formats."""
+    def parse(self, entries: Sequence[InputEntry], load: Load | None = None) -> Parsed:
+        """Parse entries of any partitions and formats; `load` reads those that are chunks, one at a time."""
         ordered = sorted((e for e in entries if e.records), key=lambda e: (e.partition, e.first_offset))
-        parts = [self._read(list(group)) for _, group in groupby(ordered, key=lambda e: e.format)]
+        parts = [self._loaded(group, load) for group in _together(ordered)]
         spans = [span for part in parts for span in part.spans]
         dead = [letter for part in parts for letter in part.dead]
         if len(parts) == 1:
@@ -55,7 +60,17 @@ class Parser:
             frame = pl.concat([pl.DataFrame(schema=self._schema), *(part.frame for part in parts)])
         placed = frame.hstack([_partitions(spans), *([_offsets(spans)] if self._with_offsets else [])])
         dead.sort(key=lambda letter: (letter.partition, letter.offset))
-        return Parsed(placed, _lengths(spans), tuple(dead), sum(e.records for e in ordered))
+        records = sum(span.rows for span in spans) + len(dead)
+        return Parsed(placed, _lengths(spans), tuple(dead), records)
+
+    def _loaded(self, entries: list[InputEntry], load: Load | None) -> Read:
+        """Entries of one format; of a chunk nothing is kept but its rows, so the next finds warm memory."""
+        if load is None or entries[0].format != CHUNK:
+            return self._read(entries)
+        entry = load(entries[0])
+        read = self._read([entry])
+        light = replace(entry, payload=b"")
+        return Read(read.frame, [replace(span, entry=light) for span in read.spans], read.dead)
 
     def _read(self, entries: Sequence[InputEntry]) -> Read:
         """Entries of one format in the declared types, without the records that do not convert."""
@@ -78,6 +93,22 @@ class Parser:
         for row in _rows_where(after.is_null() & before.is_not_null()):
             found = str(before[row])[:80]
             reasons.setdefault(row, f"column {before.name!r}: wanted {wanted}, found {found!r}")
+
+
+def _together(entries: Sequence[InputEntry]) -> Iterator[list[InputEntry]]:
+    """Entries to read in one call: neighbours of one format. Large ones are read alone, to be copied less."""
+    held: list[InputEntry] = []
+    for entry in entries:
+        large = entry.format == CHUNK or len(entry.payload) >= ALONE_BYTES_MIN
+        if held and (large or held[-1].format != entry.format):
+            yield held
+            held = []
+        held.append(entry)
+        if large:
+            yield held
+            held = []
+    if held:
+        yield held
 
 
 def _without(read: Read, reasons: dict[int, str]) -> Read:

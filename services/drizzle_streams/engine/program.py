@@ -18,6 +18,7 @@ from typing import Literal
 
 import polars as pl
 
+from drizzle_streams.model.files import FileSet
 from drizzle_streams.model.ids import JobId, StageId, StreamId
 
 
@@ -131,11 +132,13 @@ class Read:
     """The stream a stage reads. Only the columns in `schema` are parsed.
 
     `event_time` names an integer column (ms since the Unix epoch) or a Datetime column.
+    `files` are what the stream is made of, where nobody posts to it.
     """
 
     stream: StreamId
     schema: dict[str, pl.DataType]
     event_time: str | None = None
+    files: FileSet | None = None
 
 
 @dataclass(frozen=True, slots=True)

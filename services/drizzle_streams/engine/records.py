@@ -17,7 +17,8 @@ class InputEntry:
     """Records [first_offset, first_offset + records) of a stream partition, as they were posted.
 
     `format` is "ndjson", "arrow" (an Arrow IPC stream) or "msgpack" (maps, one after the other).
-    A record of NDJSON is a line that holds more than white space.
+    A record of NDJSON is a line that holds more than white space. "chunk" stands for chunks of files that
+    have yet to be read, and "end" for the end of a partition's input; they have no payload.
     """
 
     partition: int
@@ -25,6 +26,14 @@ class InputEntry:
     records: int
     format: str
     payload: bytes
+
+
+CHUNK: Final = "chunk"
+END: Final = "end"
+
+UNCOUNTED: Final = -1
+"""For `records` of NDJSON that nobody has counted: what has a line of its own, as the reader finds it. The
+line reader takes a line for one record or refuses it, so there is nothing to compare with. Read alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
+
+END_MARK: Final = 1 << 60
+"""The event time (ms) that a partition shows at the end of its input: behind every window there is."""
 
 Marks = tuple[tuple[int, int | None], ...]
 """(upstream partition, highest event time in ms of a batch there or None), by partition."""
@@ -36,6 +40,11 @@ class Clock:
     idle_batches: int
     readings: dict[int, Reading] = field(default_factory=dict[int, Reading])
     watermark: int | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether all input has ended."""
+        return self.watermark is not None and self.watermark + self.max_delay_ms >= END_MARK
 
     def advance(self, marks: Iterable[tuple[int, int | None]]) -> Clock:
         """The clock after a batch with these marks; a partition without a mark was silent."""

@@ -27,6 +27,7 @@ class StageSpec:
 
     A stage with a `stream` reads that stream, one partition per stream partition;
     otherwise `inputs` names the stages whose blocks it awaits, all partitions of each.
+    `chunks`: the stream is files, cut into so many (`model.files`); None for one that is posted.
     """
 
     stage: StageId
@@ -35,6 +36,7 @@ class StageSpec:
     stream: StreamId | None = None
     stateful: bool = False
     writes_output: bool = False
+    chunks: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,7 +187,7 @@ class DoneReport:
 class SealedReport:
     """A source sealed batches up to `batch`; `backlog` records wait behind it.
 
-    `copies` of straggling tasks since the source started.
+    `copies` of straggling tasks since the source started. `ended`: no record will ever follow.
     """
 
     job: JobId
@@ -197,6 +197,7 @@ class SealedReport:
     records: int
     backlog: int
     copies: Copies = NO_COPIES
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from drizzle_streams.model.ids import JobId, NodeId, Offset, PartitionId, StageI
 from drizzle_streams.protocol.messages import Message, Offer
 from drizzle_streams.source.chains import NEEDED_WAITING_MAX, Chains, Work
 from drizzle_streams.source.files import WriteRefusedError
+from drizzle_streams.source.log import StreamLog
 from drizzle_streams.source.offers import INLINE_OFFER_BYTES_MAX, OfferPayloads
 from drizzle_streams.source.runs import Reading, RunKey, Runs
 
@@ -118,7 +119,8 @@ class SourcePerformer:
         if wanted is None:
             raise ProtocolError(f"job {job}: stage {stage} was never opened here")
         reading = self._runs.get(job, stage)
-        key = RunKey(job, wanted.born, stage, wanted.stream)
+        of = 0 if wanted.chunks is None else wanted.of
+        key = RunKey(job, wanted.born, stage, wanted.stream, wanted.chunks, of)
         if reading is not None and reading.key == key and set(reading.local) == set(wanted.partitions):
             return reading
         return await self._runs.open(key, wanted.partitions, wanted.start_from)
@@ -138,8 +140,11 @@ class SourcePerformer:
             self._failed_to_seal(action, str(error))
             return
         reading.take(bounds)
-        self.offers.keep((action.job, action.stage, action.batch), await _entries(reading, bounds))
-        sealed = ev.BatchSealed(action.job, action.stage, action.batch, bounds, reading.backlog)
+        entries = await _entries(reading.log, reading, bounds) if isinstance(reading.log, StreamLog) else {}
+        self.offers.keep((action.job, action.stage, action.batch), entries)
+        sealed = ev.BatchSealed(
+            action.job, action.stage, action.batch, bounds, reading.backlog, reading.ended
+        )
         self._on_sealed(sealed)
         self.post(sealed)
 
@@ -186,13 +191,13 @@ def _cut(reading: Reading, action: act.SealBatch) -> tuple[Bounds, ...]:
     return tuple(bound(partition, first) for partition, first in action.firsts)
 
 
-async def _entries(reading: Reading, bounds: tuple[Bounds, ...]) -> dict[PartitionId, bytes]:
+async def _entries(log: StreamLog, reading: Reading, bounds: tuple[Bounds, ...]) -> dict[PartitionId, bytes]:
     """The entries of each bound that may ride along, as the log encodes them."""
     found: dict[PartitionId, bytes] = {}
     for bound in bounds:
         if bound.records:
             try:
-                entries = await reading.log.read_encoded([reading.range_of(bound)], INLINE_OFFER_BYTES_MAX)
+                entries = await log.read_encoded([reading.range_of(bound)], INLINE_OFFER_BYTES_MAX)
             except ProtocolError:
                 continue  # more than may ride along: its worker pulls it
             found[bound.partition] = entries

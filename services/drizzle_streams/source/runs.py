@@ -9,38 +9,45 @@ i-th partition that a run reads here is the log's i-th. Bounds carry the cluster
 
 A log is trimmed to what the slowest of its runs still needs; a run that has committed nothing
 yet needs everything.
+
+A stream of files has no log: a `ChunkLog` stands for it, and its bounds log is named
+`{job}@{born}/{stage}/{stream}/{chunks}/{of}`, which is all there is to know of it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from drizzle_streams.errors import CorruptError, explain
 from drizzle_streams.model.bounds import Bounds
 from drizzle_streams.model.ids import BatchId, Generation, JobId, Offset, PartitionId, StageId, StreamId
 from drizzle_streams.source.boundslog import BoundsLog
+from drizzle_streams.source.chunklog import ChunkLog
 from drizzle_streams.source.log import StreamLog
 from drizzle_streams.source.producers import Range
 from drizzle_streams.source.streams import Streams
 
-_NAME = re.compile(r"([^/@]+)@(\d+)/(\d+)/([^/]+)")
+_NAME = re.compile(r"([^/@]+)@(\d+)/(\d+)/([^/]+)(?:/(\d+)/(\d+))?")
 
 
 @dataclass(frozen=True, slots=True)
 class RunKey:
-    """A stage of a run that reads a stream."""
+    """A stage of a run that reads a stream; of files if it has `chunks`, for `of` partitions."""
 
     job: JobId
     born: Generation
     stage: StageId
     stream: StreamId
+    chunks: int | None = None
+    of: int = 0
 
     @property
     def name(self) -> JobId:
         """The name of its bounds log."""
-        return JobId(f"{self.job}@{self.born}/{self.stage}/{self.stream}")
+        files = "" if self.chunks is None else f"/{self.chunks}/{self.of}"
+        return JobId(f"{self.job}@{self.born}/{self.stage}/{self.stream}{files}")
 
     @classmethod
     def parse(cls, name: str) -> RunKey:
@@ -55,8 +62,9 @@ class RunKey:
                     remedy="Start the release that wrote it, or remove it from the source's directory.",
                 )
             )
-        job, born, stage, stream = found.groups()
-        return cls(JobId(job), Generation(int(born)), StageId(int(stage)), StreamId(stream))
+        job, born, stage, stream, chunks, of = found.groups()
+        key = cls(JobId(job), Generation(int(born)), StageId(int(stage)), StreamId(stream))
+        return key if chunks is None else replace(key, chunks=int(chunks), of=int(of))
 
 
 @dataclass(slots=True)
@@ -68,7 +76,7 @@ class Reading:
     """
 
     key: RunKey
-    log: StreamLog
+    log: StreamLog | ChunkLog
     bounds: BoundsLog
     local: dict[PartitionId, int] = field(default_factory=dict[PartitionId, int])
     needs: dict[int, Offset] = field(default_factory=dict[int, Offset])
@@ -117,8 +125,13 @@ class Reading:
         self.starts = {number: Offset(self.log.end_offset(number)) for number in numbers}
 
     @property
+    def ended(self) -> bool:
+        """Whether sealed batches hold all input that there will ever be."""
+        return isinstance(self.log, ChunkLog) and not self.backlog
+
+    @property
     def backlog(self) -> int:
-        """Records behind the last sealed batch."""
+        """Records behind the last sealed batch; of files it is chunks."""
         return sum(
             self.log.end_offset(number) - self.ends.get(number, self.start(number))
             for number in self.local.values()
@@ -151,8 +164,9 @@ class Runs:
             if key.born < newest[key.job] or not bounds.bounds:
                 await bounds.delete()
                 continue
-            reading = Reading(key, await self._streams.create(key.stream), bounds)
-            reading.number(sorted({bound.partition for bound in bounds.bounds}))
+            partitions = sorted({bound.partition for bound in bounds.bounds})
+            reading = Reading(key, await self._log(key, partitions), bounds)
+            reading.number(partitions)
             reading.take(bounds.bounds)
             for bound in reversed(bounds.bounds):
                 reading.needs[reading.local[bound.partition]] = bound.first
@@ -167,14 +181,20 @@ class Runs:
         reading = self._readings.get((key.job, key.stage))
         fresh = reading is None or reading.key != key
         if reading is None or fresh:
-            log = await self._streams.create(key.stream)
+            log = await self._log(key, partitions)
             reading = Reading(key, log, await self._streams.open_bounds(key.name))
         reading.number(partitions)
         reading.take(reading.bounds.bounds)
-        if fresh and start_from == "latest" and not reading.bounds.bounds:
+        live = isinstance(reading.log, StreamLog)
+        if fresh and live and start_from == "latest" and not reading.bounds.bounds:
             reading.skip_what_is_there()
         self._readings[key.job, key.stage] = reading
         return reading
+
+    async def _log(self, key: RunKey, partitions: Sequence[PartitionId]) -> StreamLog | ChunkLog:
+        if key.chunks is None:
+            return await self._streams.create(key.stream)
+        return ChunkLog(partitions, key.of, key.chunks)
 
     async def trim(
         self, reading: Reading, through: BatchId, before: Iterable[tuple[PartitionId, Offset]]

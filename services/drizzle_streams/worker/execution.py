@@ -23,6 +23,7 @@ from drizzle_streams.model.replanning import StageChoice
 from drizzle_streams.model.task import TaskError
 from drizzle_streams.worker.blocks import ShareKey
 from drizzle_streams.worker.bundles import pack_share
+from drizzle_streams.worker.chunks import Chunks
 from drizzle_streams.worker.cutting import Ranges, cut, wanted_ranges
 from drizzle_streams.worker.outputs import PartitionRows, split_rows
 from drizzle_streams.worker.programs import LoadedStage, failure
@@ -112,9 +113,18 @@ def encode_share(
 def _run(work: Work, state: StageState | None) -> tuple[StageState | None, StageOutput]:
     executor = work.stage.executor
     if state is None:
-        return None, executor.run_input(work.partitions, work.entries, work.choice)
+        return None, _run_input(work)
     blocks = [cut(_decoded(one.block), one.partitions, one.ranges) for one in work.blocks]
     return executor.run_blocks(state, work.batch, blocks, work.choice)
+
+
+def _run_input(work: Work) -> StageOutput:
+    """A stage that reads; it asks for chunks of files when it comes to them."""
+    read, run = work.stage.program.read, work.stage.executor.run_input
+    if read is None or read.files is None:
+        return run(work.partitions, work.entries, work.choice)
+    chunks = Chunks(read.files, work.stage.stage.partitions)
+    return run(work.partitions, chunks.placed(work.entries), work.choice, chunks.read)
 
 
 def _decoded(block: Block | bytes) -> Block:

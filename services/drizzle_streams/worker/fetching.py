@@ -26,6 +26,7 @@ from drizzle_streams.model.ids import BatchId, NodeId, PartitionId, StreamId
 from drizzle_streams.transport.base import NotFoundError
 from drizzle_streams.worker.bench import Bench
 from drizzle_streams.worker.bundles import unpack_answer, unpack_share
+from drizzle_streams.worker.chunks import named_chunks
 from drizzle_streams.worker.fragments import Input, input_of
 from drizzle_streams.worker.jobs import JobRun
 from drizzle_streams.worker.serving import ANSWER_BYTES_MAX, BLOCKS_PATH, question
@@ -126,9 +127,10 @@ class Fetching:
     # --- input ----------------------------------------------------------------------------
 
     async def _input(self, job: JobRun, action: act.FetchInput) -> ev.Event:
-        content: Input = {}
+        files = job.spec.stage(action.fragment.downstream).chunks is not None
+        content: Input = named_chunks(action.bounds) if files else {}
         for bound in action.bounds:
-            if not bound.records:
+            if files or not bound.records:
                 continue
             stream, local = self._place(job, action, bound.partition)
             params = {"partition": str(local), "first": str(bound.first), "end": str(bound.end)}
