@@ -185,6 +185,30 @@ async def test_a_fetch_from_a_frozen_host_ends_in_time(world: HttpWorld, statue:
         await a.transport.fetch(statue.address, "/x", {}, 0.1, 100)
 
 
+async def test_a_dial_that_gets_no_connection_is_not_given_more_time(world: HttpWorld) -> None:
+    """A cut network swallows packets: once it is whole, a new dial is sooner than a repeat."""
+    full = socket.socket()
+    full.bind(("127.0.0.1", 0))
+    full.listen(0)
+    port = full.getsockname()[1]
+    callers = [socket.socket() for _ in range(3)]
+    for caller in callers:  # nobody accepts: with its queue full, the kernel drops what comes
+        caller.setblocking(False)
+        caller.connect_ex(("127.0.0.1", port))
+    limits = LinkLimits(
+        dial_timeout_s=0.05, dial_timeout_s_max=3600.0, backoff_first_s=0.01, backoff_max_s=0.01
+    )
+    a = await join(world, "a", limits=limits)
+
+    def failed_often() -> bool:
+        a.transport.send(NodeId("b"), f"http://127.0.0.1:{port}", b"x")
+        return a.transport.counters.dials_failed >= 14  # by doubling alone that takes 0.05 * 2**13 s
+
+    await until(failed_often, "dials fail one after the other")
+    for one in (*callers, full):
+        one.close()
+
+
 async def test_a_dial_to_a_host_that_never_answers_ends_in_time(world: HttpWorld) -> None:
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()

@@ -91,7 +91,8 @@ class LinkLimits:
     """Peers known at a time: connected, being dialled, or backing off."""
     dial_timeout_s: float = 2.0
     """From the first packet to the end of the handshake; doubles with each further dial that failed:
-    whoever is too busy to answer in time is not helped by being asked anew all the time."""
+    whoever is too busy to answer in time is not helped by being asked anew all the time. Until it is
+    connected a dial never gets longer: packets that a cut network swallowed are repeated ever more rarely."""
     dial_timeout_s_max: float = 32.0
     """Longest time that a dial gets."""
     backoff_first_s: float = 0.05

@@ -128,7 +128,8 @@ class HttpTransport:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=self._ssl),  # Bounded by `peers_max`.
             ws_response_class=DialledSocket,
-            timeout=aiohttp.ClientTimeout(total=None),  # `_dial` has its own bound.
+            # `_dial` has its own bound for the whole.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._limits.dial_timeout_s),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 
