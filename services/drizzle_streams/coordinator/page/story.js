@@ -9,7 +9,7 @@ const ABOUT = [
   ["trouble", /Lost|Suspected|Failed|Overdue|Refused|NotRead|NoGroupSizeFits|GivenUp|Crashed|Damaged/, "▲"],
   ["recovery", /Recover|Restored|Speculat|Replay|Regained/, "↻"],
   ["members", /Joined|Left|Leaving|Dismissed|Drain|Relieved|Reinstated|Scal|Rebalanc|Moved|Cut|Exited/, "●"],
-  ["jobs", /^Job|Stop|Submitted|Placed|Group|Tun/, "■"],
+  ["jobs", /^Job|Stop|Submitted|Placed|Group|Tun|Replan/, "■"],
 ];
 const NAMES = { trouble: "Trouble", recovery: "Recovery", members: "Change", jobs: "Job", other: "Note" };
 
