@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.error import HTTPError, URLError
@@ -146,11 +147,12 @@ class ClusterDoors:
         return f"redis://127.0.0.1:{self.ports['redis']}/0"
 
     def ask(self, path: str, service: str = "coordinator") -> Any:
-        """The JSON answer of a service; None while it does not answer."""
+        """The JSON answer of a service; None while there is none, or it says that it cannot yet."""
         try:
-            return json.loads(self.send(service, path)[1])
+            status, body = self.send(service, path)
         except (URLError, OSError):
             return None
+        return None if status == HTTPStatus.SERVICE_UNAVAILABLE else json.loads(body)
 
     def send(
         self, service: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
