@@ -66,7 +66,8 @@ def test_what_one_batch_takes_in_any_case_is_never_refused() -> None:
     capacity = worked(10, 1.0, every_s=1.0)
     assert capacity.rate == pytest.approx(10, rel=0.01)
     assert capacity.retry_after_s(c.BATCH_RECORDS_MIN, 10.0) is None
-    assert capacity.retry_after_s(c.BATCH_RECORDS_MIN + 1, 10.0) == c.RETRY_S_MAX
+    assert capacity.retry_after_s(c.BATCH_RECORDS_MIN + 45, 10.0) == 5
+    assert capacity.retry_after_s(c.BATCH_RECORDS_MIN + 10**6, 10.0) == c.RETRY_S_MAX
 
 
 def test_a_new_generation_shows_nothing_of_what_was_offered_before() -> None:

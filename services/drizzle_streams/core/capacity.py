@@ -79,7 +79,8 @@ class Capacity:
             return None
         # What one batch takes in any case is never refused: where each batch costs a fixed time, small
         # ones show a low rate, and producers who are told to wait for that would keep them small for ever.
-        if backlog <= max(BATCH_RECORDS_MIN, self.rate * backlog_s_max):
+        allowed = max(BATCH_RECORDS_MIN, self.rate * backlog_s_max)
+        if backlog <= allowed:
             return None
-        over_s = backlog / self.rate - backlog_s_max
+        over_s = (backlog - allowed) / self.rate
         return min(RETRY_S_MAX, max(1, math.ceil(over_s)))

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -38,7 +39,9 @@ def confine(pid: int, processors: frozenset[int]) -> None:
     if not processors:
         return
     try:
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            os.sched_setaffinity(int(thread.name), processors)
-    except (FileNotFoundError, ProcessLookupError):
-        return  # it ended meanwhile: its next life is confined when it starts
+        threads = [int(thread.name) for thread in Path(f"/proc/{pid}/task").iterdir()]
+    except FileNotFoundError:
+        return  # its next life is confined when it starts
+    for thread in threads:
+        with suppress(ProcessLookupError):  # that thread ended meanwhile
+            os.sched_setaffinity(thread, processors)

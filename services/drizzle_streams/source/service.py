@@ -187,7 +187,8 @@ class SourceService:
         for reading in runs:
             job = self._role.jobs.get(reading.key.job)
             known = None if job is None else job.readings.get(reading.key.stage)
-            if known is not None and reading.key.stream == stream:
+            posted = reading.key.stream == stream and reading.key.chunks is None
+            if posted and known is not None:
                 wait_s = known.capacity.retry_after_s(reading.backlog, self.settings.backlog_s_max)
                 waits += [] if wait_s is None else [wait_s]
         return max(waits, default=None)
