@@ -10,7 +10,8 @@ from prometheus_client import CollectorRegistry
 from drizzle_streams.coordinator.stopwatch import Stopwatch
 from drizzle_streams.coordinator.watch import Watch
 from drizzle_streams.core.coordinator import Coordinator, CoordinatorSettings
-from drizzle_streams.core.coordinator_job import CoordinatorJob, Recovery
+from drizzle_streams.core.coordinator_job import CoordinatorJob
+from drizzle_streams.core.coordinator_standing import Recovery
 from drizzle_streams.core.events import NodeExited
 from drizzle_streams.core.node import Node
 from drizzle_streams.core.tuning.band import Alarm, Constraint

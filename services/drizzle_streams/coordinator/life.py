@@ -32,7 +32,7 @@ from drizzle_streams.coordinator.silence import LeadersTransport
 from drizzle_streams.coordinator.stopwatch import Stopwatch
 from drizzle_streams.coordinator.watch import Watch
 from drizzle_streams.core.coordinator import Coordinator, CoordinatorSettings
-from drizzle_streams.core.coordinator_job import ACTIVE
+from drizzle_streams.core.coordinator_standing import ACTIVE
 from drizzle_streams.core.node import Node
 from drizzle_streams.model.ids import COORDINATOR, JobId
 from drizzle_streams.protocol.tokens import Keyring

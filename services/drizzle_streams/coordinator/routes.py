@@ -28,7 +28,8 @@ from drizzle_streams.coordinator.memory import Memory
 from drizzle_streams.coordinator.programs import Programs
 from drizzle_streams.coordinator.stopwatch import Stopwatch
 from drizzle_streams.core.coordinator import Coordinator
-from drizzle_streams.core.coordinator_job import ACTIVE, CoordinatorJob
+from drizzle_streams.core.coordinator_job import CoordinatorJob
+from drizzle_streams.core.coordinator_standing import ACTIVE
 from drizzle_streams.core.events import Event, JobSubmitted, NodeExited, StopRequested
 from drizzle_streams.core.machine import Persist, Put
 from drizzle_streams.errors import BackPressureError, StoreError, explain

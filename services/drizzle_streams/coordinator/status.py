@@ -14,7 +14,8 @@ from typing import Any
 
 from drizzle_streams.coordinator.stopwatch import JobCost
 from drizzle_streams.core.coordinator import Coordinator
-from drizzle_streams.core.coordinator_job import ACTIVE, CoordinatorJob
+from drizzle_streams.core.coordinator_job import CoordinatorJob
+from drizzle_streams.core.coordinator_standing import ACTIVE
 from drizzle_streams.core.headroom import headroom
 from drizzle_streams.core.membership import Member
 from drizzle_streams.core.tuning.facts import Decision

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from drizzle_streams.coordinator import status
 from drizzle_streams.coordinator.stopwatch import JobCost, Stopwatch
 from drizzle_streams.core.coordinator import Coordinator
-from drizzle_streams.core.coordinator_job import ACTIVE, CoordinatorJob
+from drizzle_streams.core.coordinator_job import CoordinatorJob
+from drizzle_streams.core.coordinator_standing import ACTIVE
 from drizzle_streams.core.machine import Persist, Put
 from drizzle_streams.model.ids import JobId, NodeId
 from drizzle_streams.protocol.messages import NO_COPIES, Copies

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
-from drizzle_streams.core.coordinator_job import ACTIVE, CoordinatorJob
+from drizzle_streams.core.coordinator_job import CoordinatorJob
+from drizzle_streams.core.coordinator_standing import ACTIVE
 from drizzle_streams.core.headroom import headroom, is_short
 from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.membership import Membership
