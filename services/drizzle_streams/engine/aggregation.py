@@ -79,6 +79,8 @@ class AggregationPlan:
         no_partials = self.partial(self.prepare(nothing)[0])
         self._rounds = any(dtype.is_float() for dtype in no_partials.schema.values())
         self._summands = self._exact_sums(held, no_partials.schema)
+        if self._summands is not None and aggregation.partial:
+            self._prepare = [*self._prepare, self._hash]  # of columns that are read here anyway
         self.no_groups = self.merge(self.place(no_partials))
         fixed = all(_is_fixed(self.no_groups.schema[name]) for name in self.accumulators)
         self.in_place = self.accumulators if fixed else []
@@ -122,26 +124,27 @@ class AggregationPlan:
         return inputs.group_by([*self.groups, PARTITION], maintain_order=True).agg(self._partial)
 
     def _partial_by_runs(self, inputs: pl.DataFrame) -> pl.DataFrame | None:
-        """The same in the order of `place`, with the hash; None if that needs a `group_by`."""
+        """The same as `place` leaves it; None if that needs a `group_by`."""
         if not 0 < inputs.height <= ROWS_MAX:
             return None
+        if KEY_HASH not in inputs.columns:
+            inputs = eager.with_columns(inputs, [self._hash])
         then = [PARTITION, *self.groups[len(self.spec.keys) :]]
-        given = [pl.col(name) for name in (*self.groups, PARTITION)]
-        rows = eager.select(inputs, [*given, *(self._summands or ()), self._hash])
+        given = [pl.col(name) for name in (*self.groups, PARTITION, KEY_HASH)]
+        rows = eager.select(inputs, [*given, *(self._summands or ()), *self._place])
         found = totals(rows, KEY_HASH, self.spec.keys, then, self.accumulators[1:], counted=RECORDS)
         if found is None:
             return None
-        return _columns(found, *self.groups, PARTITION, *self.accumulators, KEY_HASH)
+        return _columns(found, *self.groups, PARTITION, *self.accumulators, KEY_GROUP, SLOT)
 
     def place(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Add key group and slot; sort by hash (so by key group), upstream partition, then what is left."""
-        if KEY_HASH in frame.columns:  # a partial by runs, which is in order
-            placed = eager.with_columns(frame, self._place)
-        else:
-            rest = [OFFSET] if OFFSET in frame.columns else self.groups[::-1]
-            placed = eager.with_columns(eager.with_columns(frame, [self._hash]), self._place)
-            placed = sorted_within(placed, KEY_HASH, PARTITION, rest)
-        return pl.DataFrame([column for column in placed.get_columns() if column.name != KEY_HASH])
+        if SLOT in frame.columns:
+            return frame  # a partial by runs
+        rest = [OFFSET] if OFFSET in frame.columns else self.groups[::-1]
+        placed = eager.with_columns(eager.with_columns(frame, [self._hash]), self._place)
+        placed = sorted_within(placed, KEY_HASH, PARTITION, rest)
+        return eager.framed([column for column in placed.get_columns() if column.name != KEY_HASH])
 
     def merge(self, partials: pl.DataFrame) -> pl.DataFrame:
         """One row per group, sorted by slot: groups, `KEY_GROUP`, slot, accumulators.
@@ -178,7 +181,7 @@ class AggregationPlan:
             else eager.column(groups, held.alias(name))
             for name, held in self._finish
         ]
-        return pl.DataFrame([*columns, *(groups.get_column(name) for name in extra)])
+        return eager.framed([*columns, *(groups.get_column(name) for name in extra)])
 
     def finish_late(self, partials: pl.DataFrame) -> pl.DataFrame:
         """Late groups as results of their own, with `RECORDS`: the number of records each stands for."""
@@ -196,7 +199,7 @@ def needs_offsets(aggregation: Aggregation) -> bool:
 
 
 def _columns(frame: pl.DataFrame, *names: str) -> pl.DataFrame:
-    return pl.DataFrame([frame.get_column(name) for name in names])
+    return eager.framed([frame.get_column(name) for name in names])
 
 
 def _is_fixed(dtype: pl.DataType) -> bool:

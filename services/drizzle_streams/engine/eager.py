@@ -14,6 +14,11 @@ from collections.abc import Iterable, Sequence
 import polars as pl
 
 
+def framed(columns: list[pl.Series]) -> pl.DataFrame:
+    """A frame of columns of the same height: 3 µs; the constructor, which takes nearly anything, 15."""
+    return columns[0].to_frame().hstack(columns[1:]) if columns else pl.DataFrame()
+
+
 def select(frame: pl.DataFrame, exprs: Iterable[pl.Expr]) -> pl.DataFrame:
     """The columns that the expressions give."""
     return frame.select_seq(exprs)
@@ -40,14 +45,14 @@ def where(frame: pl.DataFrame, predicate: pl.Expr) -> pl.DataFrame:
 
 def rows_where(frame: pl.DataFrame, mask: pl.Series) -> pl.DataFrame:
     """The rows where a mask without nulls, or with nulls for false, is true."""
-    return pl.DataFrame([one.filter(mask) for one in frame.get_columns()])
+    return framed([one.filter(mask) for one in frame.get_columns()])
 
 
 def stacked(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """Frames of the same columns behind each other, in one piece of memory."""
     if len(frames) == 1:
         return frames[0]
-    return pl.DataFrame([joined([one.get_column(name) for one in frames]) for name in frames[0].columns])
+    return framed([joined([one.get_column(name) for one in frames]) for name in frames[0].columns])
 
 
 def joined(pieces: Sequence[pl.Series]) -> pl.Series:
@@ -60,4 +65,4 @@ def joined(pieces: Sequence[pl.Series]) -> pl.Series:
 
 def rows_at(frame: pl.DataFrame, rows: pl.Series) -> pl.DataFrame:
     """The rows with these numbers (uint32), in their order."""
-    return pl.DataFrame([one[rows] for one in frame.get_columns()])
+    return framed([one[rows] for one in frame.get_columns()])

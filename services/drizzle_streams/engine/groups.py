@@ -24,6 +24,7 @@ ROWS_MAX: Final = 8_192
 """Rows from which on sorting takes longer than a hash table and its hand-over."""
 
 _ZERO: Final = pl.Series([0], dtype=pl.UInt32)
+_TRUE: Final = pl.Series([True])
 
 
 def can_be_summed(dtype: pl.DataType) -> bool:
@@ -54,12 +55,12 @@ def totals(
     if same is None:
         return None
     first = eager.joined([_ZERO, row_numbers(frame.height).slice(1).filter(~same)])
-    end = eager.joined([first.slice(1), pl.Series([frame.height], dtype=pl.UInt32)])
+    end = eager.joined([first.slice(1), row_numbers(frame.height + 1).slice(frame.height)])
     groups = [one[first] for one in ordered.get_columns() if one.name not in sums]
     groups += _sums(ordered, sums, end - 1)
     if counted is not None:
         groups.append((end - first).cast(pl.Int64).alias(counted))
-    return pl.DataFrame(groups)
+    return eager.framed(groups)
 
 
 def newest(
@@ -73,7 +74,7 @@ def newest(
     same = _continued(ordered, by, keys, ())
     if same is None or (same & (order.slice(1) < order.slice(0, len(order) - 1))).any():
         return None
-    return eager.rows_where(ordered, eager.joined([~same, pl.Series([True])]))
+    return eager.rows_where(ordered, eager.joined([~same, _TRUE]))
 
 
 def _continued(ordered: pl.DataFrame, by: str, keys: Sequence[str], then: Sequence[str]) -> pl.Series | None:

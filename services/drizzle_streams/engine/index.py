@@ -11,6 +11,7 @@ says how many neighbours can share a hash, so how many candidates a probe has.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 import polars as pl
 
@@ -19,6 +20,11 @@ from drizzle_streams.engine.series import largest, row_numbers, search_sorted
 
 PACKED_ROWS_MAX = 1 << 16
 """Rows below which their numbers fit the bits of a hash that hardly ever decide."""
+
+_LOWER: Final = pl.Series([PACKED_ROWS_MAX - 1], dtype=pl.UInt64)
+_UPPER: Final = pl.Series([(1 << 64) - PACKED_ROWS_MAX], dtype=pl.UInt64)
+_NUMBERS: Final = pl.int_range(0, PACKED_ROWS_MAX, dtype=pl.UInt64, eager=True)
+_FALSE: Final = pl.Series([False])
 
 
 class HashIndex:
@@ -43,16 +49,22 @@ class HashIndex:
         """For each probe the first position that can hold its hash (uint32); the index must not be empty."""
         return search_sorted(self._head, probes)
 
-    def candidates(self, probes: pl.Series) -> Iterator[tuple[pl.Series, pl.Series]]:
+    def first_of(self, probes: pl.Expr) -> pl.Expr:
+        """The same as an expression, for probes that are one; zeros where the index is empty."""
+        return pl.lit(self._head).search_sorted(probes, "left")
+
+    def candidates(
+        self, probes: pl.Series, first: pl.Series | None = None
+    ) -> Iterator[tuple[pl.Series, pl.Series]]:
         """Pairs (probe rows, positions), both uint32: each pair is a hash match, to be checked by key.
 
         Yields at most `longest` times, each time the next neighbour with the same hash; nothing
-        where nothing matches.
+        where nothing matches. `first`: of the probes, where it is known.
         """
         if not len(self) or not len(probes):
             return
         rows = row_numbers(len(probes))
-        positions = self.first(probes)
+        positions = self.first(probes) if first is None else first
         last = len(self) - 1
         for step in range(self.longest):
             if step:
@@ -113,19 +125,17 @@ def order_of(hashes: pl.Series) -> pl.Series:
     """
     if len(hashes) >= PACKED_ROWS_MAX:
         return hashes.arg_sort()
-    numbers = pl.int_range(0, len(hashes), dtype=pl.UInt64, eager=True)
-    packed = (hashes - hashes % PACKED_ROWS_MAX + numbers).sort(multithreaded=False)
-    order = (packed % PACKED_ROWS_MAX).cast(pl.UInt32)
+    packed = ((hashes & _UPPER) | _NUMBERS.slice(0, len(hashes))).sort(multithreaded=False)
+    order = (packed & _LOWER).cast(pl.UInt32)
     return order if hashes[order].is_sorted() else hashes.arg_sort()
 
 
 def shares_neighbour(hashes: pl.Series) -> pl.Series:
     """Of a sorted series, which values stand beside their like (boolean)."""
     if len(hashes) < 2:
-        return pl.Series([False]).new_from_index(0, len(hashes))
+        return _FALSE.new_from_index(0, len(hashes))
     same = hashes.slice(1) == hashes.slice(0, len(hashes) - 1)
-    edge = pl.Series([False])
-    return pl.concat([edge, same], rechunk=True) | pl.concat([same, edge], rechunk=True)
+    return eager.joined([_FALSE, same]) | eager.joined([same, _FALSE])
 
 
 def has_neighbours(hashes: pl.Series) -> bool:

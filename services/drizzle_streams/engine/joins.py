@@ -20,6 +20,7 @@ from drizzle_streams.engine.program import JoinTable
 from drizzle_streams.engine.series import row_numbers
 
 _ROW = "__row"
+_FIRST = "__first"
 _SUFFIX = "_right"
 
 
@@ -35,6 +36,7 @@ class TableJoin:
         order = hashes.arg_sort()
         ordered = rows[order].rechunk()
         self._index = HashIndex(hashes[order])
+        self._look_up = [self._left_hash, self._index.first_of(self._left_hash).alias(_FIRST)]
         self._keys = ordered.select(step.right_on).get_columns()
         payload = ordered.drop(list(step.right_on))
         taken = {name: name + _SUFFIX for name in payload.columns if name in left_schema}
@@ -53,7 +55,8 @@ class TableJoin:
         """Pairs (row of the frame, row of the table) with equal keys, in order."""
         found: list[tuple[pl.Series, pl.Series]] = []
         left = [frame.get_column(name) for name in self._left_on]
-        for rows, positions in self._index.candidates(eager.column(frame, self._left_hash)):
+        hashes, first = eager.select(frame, self._look_up).get_columns()
+        for rows, positions in self._index.candidates(hashes, first):
             probes = left if len(rows) == frame.height else [column[rows] for column in left]
             same = equal_keys(probes, [column[positions] for column in self._keys], nulls_equal=False)
             if same.all():

@@ -16,7 +16,7 @@ from typing import Final, cast
 
 import polars as pl
 
-from drizzle_streams.engine import program
+from drizzle_streams.engine import eager, program
 from drizzle_streams.engine.columns import OFFSET, PARTITION
 from drizzle_streams.engine.conversion import convert
 from drizzle_streams.engine.formats import Read, Span, read_entries, record_bytes
@@ -83,7 +83,7 @@ class Parser:
             if after.name == self._event_time and after.null_count():
                 for row in _rows_where(after.is_null()):
                     reasons.setdefault(row, f"column {after.name!r}: the event time is missing")
-        frame = pl.DataFrame(columns)
+        frame = eager.framed(columns)
         if not reasons:
             return Read(frame, raw.spans, raw.dead)
         return _without(Read(frame, raw.spans, raw.dead), reasons)
@@ -156,12 +156,12 @@ def _lengths(spans: Sequence[Span]) -> tuple[tuple[int, int], ...]:
 
 def _partitions(spans: Sequence[Span]) -> pl.Series:
     parts = [constant(PARTITION, partition, rows, pl.UInt16()) for partition, rows in _lengths(spans)]
-    return pl.concat(parts, rechunk=True) if parts else pl.Series(PARTITION, [], dtype=pl.UInt16)
+    return eager.joined(parts) if parts else pl.Series(PARTITION, [], dtype=pl.UInt16)
 
 
 def _offsets(spans: Sequence[Span]) -> pl.Series:
     parts = [_offset_range(span) for span in spans]
-    return pl.concat(parts, rechunk=True) if parts else pl.Series(OFFSET, [], dtype=pl.Int64)
+    return eager.joined(parts) if parts else pl.Series(OFFSET, [], dtype=pl.Int64)
 
 
 def _offset_range(span: Span) -> pl.Series:

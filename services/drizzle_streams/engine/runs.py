@@ -28,6 +28,7 @@ from drizzle_streams.engine.series import row_numbers, search_sorted
 from drizzle_streams.engine.windows import SLOT, slot_range
 
 _ROW: Final = "__row"
+_TRUE: Final = pl.Series([True])
 
 FRESH_SHARE: Final = 32
 """Groups that a large run does not hold become part of it when they are one in so many."""
@@ -97,7 +98,7 @@ def _gather(frame: pl.DataFrame, columns: Sequence[str], rows: pl.Series) -> lis
 
 def without(mask: pl.Series | None, rows: pl.Series, height: int) -> pl.Series:
     """The mask (all true if none) with some rows set to false."""
-    fresh = pl.Series([True]).new_from_index(0, height) if mask is None else mask.clone()
+    fresh = _TRUE.new_from_index(0, height) if mask is None else mask.clone()
     return fresh.scatter(rows, values=False)
 
 
@@ -210,7 +211,7 @@ def newest_groups(frames: Sequence[pl.DataFrame], groups: Sequence[str]) -> pl.D
     if not shared.any():
         return ordered
     numbers = row_numbers(ordered.height).filter(shared).alias(_ROW)
-    rows = pl.DataFrame([*(one.filter(shared) for one in ordered.select(groups).get_columns()), numbers])
+    rows = eager.framed([*(ordered.get_column(name).filter(shared) for name in groups), numbers])
     last = rows.unique(subset=list(groups), keep="last").get_column(_ROW)
     kept = ordered.filter((~shared).scatter(last, values=True))
     return sorted_by(kept, SLOT, groups) if has_neighbours(kept.get_column(SLOT)) else kept
@@ -262,4 +263,4 @@ def _rest(run: Run, pieces: Sequence[pl.DataFrame], windows: frozenset[int]) -> 
 def _with(frame: pl.DataFrame, columns: Sequence[pl.Series]) -> pl.DataFrame:
     """The frame with these columns in place of its own of the same names."""
     fresh = {column.name: column for column in columns}
-    return pl.DataFrame([fresh.get(one.name, one) for one in frame.get_columns()])
+    return eager.framed([fresh.get(one.name, one) for one in frame.get_columns()])
