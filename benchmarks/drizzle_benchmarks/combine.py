@@ -14,7 +14,7 @@ from drizzle_benchmarks.combine_plots import plot_combine
 from drizzle_benchmarks.live import Live, LiveSettings, run_live
 from drizzle_benchmarks.numbers import numbers, percentiles
 from drizzle_benchmarks.packing import combined, not_combined
-from drizzle_benchmarks.report import Claim, Report, Row
+from drizzle_benchmarks.report import Claim, Report, Row, exact_claim
 
 NAME = "combine"
 RATES = (20_000, 50_000, 100_000)
@@ -76,8 +76,7 @@ def claims(rows: Sequence[Row]) -> Iterator[Claim]:
     late, without_late = (row["window_latency_ms"] or {} for row in (with_, without))
     ratio = _ratio(late.get("p50"), without_late.get("p50"))
     yield Claim(f"{name}: p50 window latency", ratio, RATIO_MAX, "ratio")
-    exact = float(sum(row["exact"] for row in rows))
-    yield Claim("runs with exact counts", exact, len(rows), "runs", at_least=True)
+    yield exact_claim(rows)
 
 
 def _ratio(over: float | None, under: float | None) -> float | None:

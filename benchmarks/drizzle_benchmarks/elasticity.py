@@ -9,25 +9,21 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 from drizzle_benchmarks.faults import RUNS_MAX
 from drizzle_benchmarks.outages import Outage, Window, outage
-from drizzle_benchmarks.report import Claim, Report, Row
-from drizzle_benchmarks.runs import WINDOW_MS, show_nothing
+from drizzle_benchmarks.report import Claim, Report, Row, exact_claim
+from drizzle_benchmarks.runs import BATCH_INTERVAL_MS, WINDOW_MS, under_load
 from drizzle_streams.errors import DrizzleError
 from drizzle_streams.local.cluster import LocalCluster
-from drizzle_streams.local.demo import DemoSettings, run_demo
 
 NAME = "elasticity"
 GROUP_SIZE = 60
-BATCH_INTERVAL_MS = 50.0
 OUT, DRAIN = "scale-out 1 -> 2 workers", "drain 2 -> 1 workers"
 LATE_MS_MAX = {OUT: 500.0, DRAIN: 300.0}
 ROUND_TRIP_MS = 50.0
@@ -138,33 +134,17 @@ async def run(arguments: argparse.Namespace) -> Report:
 
 async def _once(rate: int, seconds: float) -> tuple[list[Row], list[Mapping[str, Any]]]:
     changes = Changes(seconds)
-    with tempfile.TemporaryDirectory(prefix="drizzle-bench-") as folder:
-        settings = DemoSettings(
-            directory=Path(folder),
-            rate=rate,
-            seconds=seconds,
-            workers=1,
-            batch_interval_ms=BATCH_INTERVAL_MS,
-            window=f"{WINDOW_MS}ms",
-            window_ms=WINDOW_MS,
-            kill="none",
-            group_size=GROUP_SIZE,
-            disturb=changes,
-        )
-        found = await run_demo(settings, show_nothing)
-    windows: list[Window] = [
-        (float(end), float(last), float(first)) for end, last, first in found["latency_ms_by_window"]
-    ]
+    found = await under_load(rate, seconds, workers=1, group_size=GROUP_SIZE, disturb=changes)
     out, drain = changes.made
     # Each change is held against what was before it, without the windows of the other change.
     stretches = (
-        (out, [window for window in windows if window[0] < drain.asked_at_ms]),
-        (drain, [window for window in windows if not out.asked_at_ms <= window[0] <= out.over_at_ms]),
+        (out, [window for window in found.windows if window[0] < drain.asked_at_ms]),
+        (drain, [window for window in found.windows if not out.asked_at_ms <= window[0] <= out.over_at_ms]),
     )
     rows: list[Row] = []
     series: list[Mapping[str, Any]] = []
     for change, near in stretches:
-        rows.append(_row(change, found, near))
+        rows.append(_row(change, found.report, near))
         series.append({"event": change.event, "fault_at_ms": change.asked_at_ms, "windows": near})
     return rows, series
 
@@ -200,8 +180,7 @@ def lateness(change: Change, windows: Sequence[Window]) -> tuple[Outage, float, 
 
 
 def _claims(rows: Sequence[Row]) -> list[Claim]:
-    exact = float(sum(row["exact"] for row in rows))
-    claims = [Claim("rows with exact counts", exact, len(rows), "rows", at_least=True)]
+    claims = [exact_claim(rows)]
     for event, bound in LATE_MS_MAX.items():
         mine = [row for row in rows if row["event"] == event]
         late = median(row["peak_window_latency_ms"] - row["normal_window_latency_ms"] for row in mine)

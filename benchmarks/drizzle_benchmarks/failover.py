@@ -10,7 +10,7 @@ import argparse
 
 from drizzle_benchmarks.faults import add_load_arguments, measure
 from drizzle_benchmarks.report import Report
-from drizzle_benchmarks.runs import load_with_fault
+from drizzle_benchmarks.runs import Loaded, under_load
 
 NAME = "failover"
 BOUNDS = {"above_normal_ms": 2_000.0}
@@ -24,9 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 async def run(arguments: argparse.Namespace) -> Report:
     """Kill the leader half-way."""
 
-    async def once() -> dict[str, object]:
-        return await load_with_fault(
-            "coordinator", rate=arguments.rate, seconds=arguments.seconds, standby=True
-        )
+    async def once() -> Loaded:
+        return await under_load(arguments.rate, arguments.seconds, kill="coordinator", standby=True)
 
     return await measure(NAME, "SIGKILL of the leading coordinator", once, arguments, BOUNDS)

@@ -8,10 +8,11 @@ from statistics import median
 from typing import Any
 
 from drizzle_benchmarks.outages import Outage, outage
-from drizzle_benchmarks.report import Claim, Report, Row
+from drizzle_benchmarks.report import Claim, Report, Row, exact_claim
+from drizzle_benchmarks.runs import BATCH_INTERVAL_MS, Loaded
 
 RUNS_MAX = 50
-Measure = Callable[[], Awaitable[dict[str, Any]]]
+Measure = Callable[[], Awaitable[Loaded]]
 
 
 def add_load_arguments(parser: argparse.ArgumentParser, *, seconds: float) -> None:
@@ -31,17 +32,14 @@ async def measure(
     series: list[Mapping[str, Any]] = []
     for _ in range(min(max(arguments.runs, 1), RUNS_MAX)):
         found = await run()
-        windows = [
-            (float(end), float(last), float(first)) for end, last, first in found["latency_ms_by_window"]
-        ]
-        killed_at_ms = float(found["killed_at_ms"])
-        rows.append(_row(event, found, outage(windows, killed_at_ms)))
-        series.append({"event": event, "fault_at_ms": killed_at_ms, "windows": windows})
+        killed_at_ms = float(found.report["killed_at_ms"])
+        rows.append(_row(event, found.report, outage(found.windows, killed_at_ms)))
+        series.append({"event": event, "fault_at_ms": killed_at_ms, "windows": found.windows})
     settings = {
         "rate": arguments.rate,
         "seconds": arguments.seconds,
         "runs": len(rows),
-        "batch_interval_ms": 50,
+        "batch_interval_ms": BATCH_INTERVAL_MS,
     }
     return Report(name, settings, rows, _claims(rows, bounds), series)
 
@@ -61,15 +59,7 @@ def _row(event: str, found: Mapping[str, Any], measured: Outage) -> Row:
 
 
 def _claims(rows: Sequence[Row], bounds: Mapping[str, float]) -> list[Claim]:
-    claims = [
-        Claim(
-            "runs with exact counts",
-            float(sum(row["exact"] for row in rows)),
-            len(rows),
-            "runs",
-            at_least=True,
-        )
-    ]
+    claims = [exact_claim(rows)]
     if "seconds_to_normal" in bounds:
         times = [row["seconds_to_normal"] for row in rows]
         known = [float(one) for one in times if one is not None]

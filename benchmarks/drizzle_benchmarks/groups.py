@@ -17,7 +17,7 @@ from drizzle_benchmarks.groups_plots import plot_groups
 from drizzle_benchmarks.live import Batch, Live, LiveSettings, run_live
 from drizzle_benchmarks.numbers import numbers, percentiles
 from drizzle_benchmarks.packing import not_pipelined, pipelined
-from drizzle_benchmarks.report import Claim, Report, Row
+from drizzle_benchmarks.report import Claim, Report, Row, exact_claim
 
 NAME = "groups"
 INTERVALS_MS = (10, 50)
@@ -95,5 +95,4 @@ def claims(rows: Sequence[Row]) -> Iterator[Claim]:
             name = f"{row['batch_interval_ms']} ms batches, groups of {row['group_size']}"
             ratio = round(row["boundary_p99_ms"] / row["other_p99_ms"], 3)
             yield Claim(f"{name}: p99 at boundaries over others", ratio, BOUNDARY_OVER_OTHERS_MAX, "ratio")
-    exact = float(sum(row["exact"] for row in rows))
-    yield Claim("runs with exact counts", exact, len(rows), "runs", at_least=True)
+    yield exact_claim(rows)

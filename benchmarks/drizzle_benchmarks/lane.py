@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from multiprocessing import get_context
 from typing import ParamSpec, TypeVar
 
@@ -197,6 +198,12 @@ class Lane:
         if self._storing is not None:
             await self._storing
         self.threads.close()
+
+
+def portions(records: int) -> list[int]:
+    """Records of a batch by partition, as even as they come."""
+    ends = [records * part // PARTITIONS for part in range(PARTITIONS + 1)]
+    return [end - begin for begin, end in pairwise(ends)]
 
 
 def p50_and_p99(seconds: Sequence[float]) -> dict[str, float]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from drizzle_benchmarks.latency_plots import plot_latency
 from drizzle_benchmarks.live import Batch, Live, LiveSettings, run_live
-from drizzle_benchmarks.numbers import numbers, percentiles
+from drizzle_benchmarks.numbers import listed, numbers, percentiles
 from drizzle_benchmarks.report import Claim, Report, Row
 from drizzle_streams.errors import DrizzleError
 
@@ -33,9 +33,12 @@ P99_MS = (100, 250, 1_000)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which rates and batch intervals, on what, for how long."""
-    parser.add_argument("--rates", type=numbers, default=RATES, help=f"events per second ({_text(RATES)})")
+    parser.add_argument("--rates", type=numbers, default=RATES, help=f"events per second ({listed(RATES)})")
     parser.add_argument(
-        "--intervals", type=numbers, default=INTERVALS_MS, help=f"batch intervals, ms ({_text(INTERVALS_MS)})"
+        "--intervals",
+        type=numbers,
+        default=INTERVALS_MS,
+        help=f"batch intervals, ms ({listed(INTERVALS_MS)})",
     )
     parser.add_argument("--seconds", type=float, default=20.0, help="length of a run (%(default)s)")
     parser.add_argument("--warm-up", type=float, default=6.0, help="of it, not measured (%(default)s)")
@@ -45,10 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--budget-seconds", type=float, default=290.0, help="no run begins that would end later (%(default)s)"
     )
-
-
-def _text(values: Sequence[int]) -> str:
-    return ",".join(map(str, values))
 
 
 async def run(arguments: argparse.Namespace) -> Report:

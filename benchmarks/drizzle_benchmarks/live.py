@@ -20,6 +20,7 @@ from typing import Any
 from drizzle_benchmarks.processes import children, cpu_s, resident_mib
 from drizzle_benchmarks.runs import show_nothing
 from drizzle_benchmarks.scraping import total
+from drizzle_streams.api.job import Job
 from drizzle_streams.local.cluster import LocalCluster
 from drizzle_streams.local.demo import JOB, DemoSettings, Pack, run_demo
 
@@ -49,7 +50,7 @@ class LiveSettings:
     workers: int = 2
     sources: int = 2
     group_size: int = 20
-    pack: Pack | None = None
+    pack: Pack = Job.to_bytes
 
 
 @dataclass(frozen=True, slots=True)

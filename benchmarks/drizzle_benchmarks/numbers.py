@@ -18,6 +18,11 @@ def numbers(text: str) -> tuple[int, ...]:
     return found
 
 
+def listed(values: Sequence[int]) -> str:
+    """As `numbers` reads them."""
+    return ",".join(map(str, values))
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """The smallest value that so large a share of the values does not exceed."""
     ranked = sorted(values)

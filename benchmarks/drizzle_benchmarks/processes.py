@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 def cpu_s(pid: int) -> float:
@@ -14,13 +15,22 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
-def resident_mib(pid: int) -> float:
-    """Resident memory in MiB; 0 of a process that is gone."""
+def resident_bytes(pid: int) -> int:
+    """Resident memory; 0 of a process that is gone."""
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_BYTES
     except OSError:
-        return 0.0
-    return sum(int(line.split()[1]) / 1024.0 for line in lines if line.startswith("VmRSS:"))
+        return 0
+
+
+def resident_mib(pid: int) -> float:
+    """The same in MiB."""
+    return resident_bytes(pid) / 2**20
+
+
+def open_files(pid: int) -> int:
+    """Open files and sockets of a process."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 def children(parent: int, word: str) -> list[int]:

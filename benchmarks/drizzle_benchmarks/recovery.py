@@ -10,7 +10,7 @@ import argparse
 
 from drizzle_benchmarks.faults import add_load_arguments, measure
 from drizzle_benchmarks.report import Report
-from drizzle_benchmarks.runs import load_with_fault
+from drizzle_benchmarks.runs import Loaded, under_load
 
 NAME = "recovery"
 BOUNDS = {"seconds_to_normal": 1.0, "above_normal_ms": 1_000.0}
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 async def run(arguments: argparse.Namespace) -> Report:
     """Kill one of two workers half-way."""
 
-    async def once() -> dict[str, object]:
-        return await load_with_fault("worker", rate=arguments.rate, seconds=arguments.seconds)
+    async def once() -> Loaded:
+        return await under_load(arguments.rate, arguments.seconds, kill="worker")
 
     return await measure(NAME, "SIGKILL of a worker", once, arguments, BOUNDS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -67,6 +67,28 @@ class Report:
             "rows": self.rows,
             "claims": [claim.as_json() for claim in self.claims],
         }
+
+
+def exact_claim(rows: Sequence[Row]) -> Claim:
+    """Every run's counts are what the oracle says."""
+    exact = float(sum(row["exact"] for row in rows))
+    return Claim("runs with exact counts", exact, len(rows), "runs", at_least=True)
+
+
+def over_smallest(rows: Sequence[Row], size: str, bound: float) -> list[Claim]:
+    """Batch time, p50 and p99, of the row with the largest `size` over that with the smallest."""
+    least, most = (pick(rows, key=lambda row: int(row[size])) for pick in (min, max))
+    if least is most:
+        return []
+    return [
+        Claim(
+            f"batch time, {name}: {most[size]} {size} over {least[size]}",
+            round(most["batch_ms"][name] / least["batch_ms"][name], 2),
+            bound,
+            "ratio",
+        )
+        for name in ("p50", "p99")
+    ]
 
 
 def machine() -> dict[str, Any]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from drizzle_benchmarks.idle import Hosted, Hosts, hosting
+from drizzle_benchmarks.numbers import numbers
 from drizzle_benchmarks.plots import plot_scheduling
 from drizzle_benchmarks.processes import cpu_s
 from drizzle_benchmarks.report import Claim, Report, Row
@@ -81,21 +82,14 @@ class Sample:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """How many workers, which groups, how long."""
     parser.add_argument(
-        "--workers", type=_sizes, default=WORKERS, help="numbers of workers (4,8,16,32,64,128)"
+        "--workers", type=numbers, default=WORKERS, help="numbers of workers (4,8,16,32,64,128)"
     )
     parser.add_argument(
-        "--group-sizes", type=_sizes, default=GROUP_SIZES, help="group sizes (1,10,25,50,100)"
+        "--group-sizes", type=numbers, default=GROUP_SIZES, help="group sizes (1,10,25,50,100)"
     )
-    parser.add_argument("--stages", type=_sizes, default=(1, 2), help="stages of the job (1,2)")
+    parser.add_argument("--stages", type=numbers, default=(1, 2), help="stages of the job (1,2)")
     parser.add_argument("--seconds", type=float, default=4.0, help="how long each is measured (%(default)s)")
     parser.add_argument("--processes", type=int, default=2, help="that host the workers (%(default)s)")
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    sizes = tuple(int(part) for part in text.split(","))
-    if min(sizes) < 1:
-        raise argparse.ArgumentTypeError(f"wanted numbers from 1 on, found {text}")
-    return sizes
 
 
 async def run(arguments: argparse.Namespace) -> Report:

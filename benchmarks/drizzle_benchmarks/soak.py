@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -21,15 +20,17 @@ import polars as pl
 from redis.asyncio import Redis
 
 import drizzle_streams as dz
+from drizzle_benchmarks.processes import open_files, resident_bytes
 from drizzle_benchmarks.report import Claim, Report, Row
 from drizzle_benchmarks.soak_plots import plot_soak
 from drizzle_streams.api.job import Job
 from drizzle_streams.errors import DrizzleError, explain
 from drizzle_streams.local.cluster import LocalCluster, LocalSettings
-from drizzle_streams.protocol.tokens import Keyring, TokenKind
+from drizzle_streams.protocol.tokens import TokenKind, credential
 from drizzle_streams.transport.auth import header
 
 NAME = "soak"
+STREAM = "ticks"
 INTERVAL_MS = 10.0
 WINDOW_MS = 2_000
 POST_INTERVAL_S = 0.05
@@ -40,7 +41,6 @@ SLOWEST = 4.0
 """The run may take so many times as long as its batches should."""
 START_S = 60.0
 MIB = 1024 * 1024
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 GROWTH_MAX = 1.15
 RESIDENT_SLACK = 16 * MIB
@@ -83,7 +83,7 @@ def plot(report: Report, path: Path) -> None:
 def job() -> Job:
     """Counts per key and window: every window has keys of its own, and closes."""
     schema = {"key": pl.Int64, "value": pl.Int64, "at": pl.Int64}
-    stream = dz.stream("ticks", schema=schema, event_time="at")
+    stream = dz.stream(STREAM, schema=schema, event_time="at")
     counts = (
         stream.window(dz.tumbling(f"{WINDOW_MS}ms")).group_by("key").agg(n=dz.count(), total=dz.sum("value"))
     )
@@ -94,9 +94,9 @@ def job() -> Job:
 
 async def _post(cluster: LocalCluster) -> None:
     """A few records all the time, until cancelled: the benchmark's load, in its own rhythm."""
-    token = Keyring.parse(cluster.token).mint(TokenKind.CLUSTER, NAME, time.time(), TOKEN_TTL_S)
+    token = credential(cluster.token, TokenKind.INGEST, time.time(), subject=STREAM, ttl_s=TOKEN_TTL_S)
     headers = {"Authorization": header(token), "Content-Type": "application/x-ndjson"}
-    url = f"{cluster.source_addresses[0]}/streams/ticks/records"
+    url = f"{cluster.source_addresses[0]}/streams/{STREAM}/records"
     sent = 0
     async with aiohttp.ClientSession(headers=headers) as session:
         while True:
@@ -146,27 +146,19 @@ async def _row(cluster: LocalCluster, done: int, seen: int) -> tuple[Row, int]:
         for first in range(0, len(results), DELETED_AT_ONCE):
             await redis.delete(*results[first : first + DELETED_AT_ONCE])
         keys, memory = await redis.dbsize(), await redis.info("memory")
-    pids = {name: service.pid for name, service in cluster.services.items()}
+    pids = {name: service.pid for name, service in cluster.services.items() if service.pid is not None}
     sources = [cluster.directory / source.name for source in cluster.of_role("source")]
     logs = [path for folder in sources for path in folder.rglob("*") if path.is_file()]
     row: Row = {
         "batches": done,
         "batch_latency_p50_ms": round(median(took for _, took in timed), 2) if timed else None,
-        "resident_bytes": {name: _resident(pid) for name, pid in pids.items()},
-        "open_files": {name: _open_files(pid) for name, pid in pids.items()},
+        "resident_bytes": {name: resident_bytes(pid) for name, pid in pids.items()},
+        "open_files": {name: open_files(pid) for name, pid in pids.items()},
         "redis_keys": keys,
         "redis_bytes": int(memory["used_memory"]),
         "log_bytes": sum(path.stat().st_size for path in logs if path.exists()),
     }
     return row, max((batch for batch, _ in timed), default=seen)
-
-
-def _resident(pid: int | None) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_BYTES
-
-
-def _open_files(pid: int | None) -> int:
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 def claims(rows: list[Row]) -> list[Claim]:

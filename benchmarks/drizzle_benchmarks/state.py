@@ -18,9 +18,10 @@ from random import Random
 import polars as pl
 
 import drizzle_streams as dz
-from drizzle_benchmarks.lane import PARTITIONS, Lane, Stored, isolated, p50_and_p99
+from drizzle_benchmarks.lane import PARTITIONS, Lane, Stored, isolated, p50_and_p99, portions
 from drizzle_benchmarks.lane_plots import plot_batch_times
-from drizzle_benchmarks.report import Claim, Report, Row
+from drizzle_benchmarks.numbers import listed, numbers
+from drizzle_benchmarks.report import Report, Row, over_smallest
 from drizzle_streams.api.job import Job
 
 NAME = "state"
@@ -44,7 +45,7 @@ class Settings:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--keys", default=",".join(map(str, KEYS)), help="numbers of keys, with commas")
+    parser.add_argument("--keys", type=numbers, default=KEYS, help=f"numbers of keys ({listed(KEYS)})")
     parser.add_argument("--batch-rows", type=int, default=1_000, help="records of a batch (%(default)s)")
     parser.add_argument("--batches", type=int, default=2_500, help="batches of a row (%(default)s)")
     parser.add_argument("--interval-ms", type=float, default=10.0, help="between batches (%(default)s)")
@@ -58,9 +59,8 @@ async def run(arguments: argparse.Namespace) -> Report:
     settings = Settings(
         arguments.batch_rows, arguments.batches, arguments.interval_ms, arguments.checkpoint_batches
     )
-    sizes = [int(one) for one in arguments.keys.split(",")]
-    rows = [await isolated(measure, keys, settings) for keys in sizes]
-    return Report(NAME, asdict(settings), rows, _claims(rows))
+    rows = [await isolated(measure, keys, settings) for keys in arguments.keys]
+    return Report(NAME, asdict(settings), rows, over_smallest(rows, "keys", RATIO_MAX))
 
 
 def plot(report: Report, path: Path) -> None:
@@ -120,10 +120,7 @@ async def _batches(lane: Lane, keys: int, settings: Settings) -> list[float]:
     due = time.perf_counter()
     for number in range(WARM_BATCHES + settings.batches):
         payloads: list[tuple[int, bytes]] = []
-        for part in range(PARTITIONS):
-            records = (
-                settings.batch_rows * (part + 1) // PARTITIONS - settings.batch_rows * part // PARTITIONS
-            )
+        for records in portions(settings.batch_rows):
             new = int(random.random() + records * NEW_KEYS_SHARE)
             chosen = [random.randrange(keys) for _ in range(records - new)] + list(range(fresh, fresh + new))
             fresh += new
@@ -152,23 +149,3 @@ def _mean_ms(stored: list[Stored]) -> float | None:
 
 def _mean_bytes(stored: list[Stored]) -> int | None:
     return sum(one.written for one in stored) // len(stored) if stored else None
-
-
-def _claims(rows: list[Row]) -> list[Claim]:
-    """Of the most keys over the fewest."""
-    least, most = min(rows, key=_keys), max(rows, key=_keys)
-    if least is most:
-        return []
-    return [
-        Claim(
-            f"batch time, {name}: {most['keys']} keys over {least['keys']}",
-            round(most["batch_ms"][name] / least["batch_ms"][name], 2),
-            RATIO_MAX,
-            "ratio",
-        )
-        for name in ("p50", "p99")
-    ]
-
-
-def _keys(row: Row) -> int:
-    return int(row["keys"])

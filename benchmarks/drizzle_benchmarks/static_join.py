@@ -17,9 +17,10 @@ from random import Random
 import polars as pl
 
 import drizzle_streams as dz
-from drizzle_benchmarks.lane import PARTITIONS, Lane, isolated, p50_and_p99
+from drizzle_benchmarks.lane import PARTITIONS, Lane, isolated, p50_and_p99, portions
 from drizzle_benchmarks.lane_plots import plot_batch_times
-from drizzle_benchmarks.report import Claim, Report, Row
+from drizzle_benchmarks.numbers import listed, numbers
+from drizzle_benchmarks.report import Report, Row, over_smallest
 from drizzle_streams.engine.shipping import ship_program
 from drizzle_streams.protocol.jobfile import JobFile, pack_job
 
@@ -31,7 +32,7 @@ WARM_BATCHES = 50
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rows", default=",".join(map(str, ROWS)), help="rows of the table, with commas")
+    parser.add_argument("--rows", type=numbers, default=ROWS, help=f"rows of the table ({listed(ROWS)})")
     parser.add_argument("--batch-rows", type=int, default=1_000, help="records of a batch (%(default)s)")
     parser.add_argument("--batches", type=int, default=2_000, help="batches of a row (%(default)s)")
 
@@ -39,9 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 async def run(arguments: argparse.Namespace) -> Report:
     """A row for each size of the table."""
     settings = {"batch_rows": arguments.batch_rows, "batches": arguments.batches, "campaigns": CAMPAIGNS}
-    sizes = [int(one) for one in arguments.rows.split(",")]
-    rows = [await isolated(measure, size, arguments.batch_rows, arguments.batches) for size in sizes]
-    return Report(NAME, settings, rows, _claims(rows))
+    rows = [await isolated(measure, size, arguments.batch_rows, arguments.batches) for size in arguments.rows]
+    return Report(NAME, settings, rows, over_smallest(rows, "rows", RATIO_MAX))
 
 
 def plot(report: Report, path: Path) -> None:
@@ -76,8 +76,7 @@ async def _measured(rows: int, batch_rows: int, batches: int) -> Row:
     random, times = Random(rows), list[float]()
     for number in range(WARM_BATCHES + batches):
         payloads: list[tuple[int, bytes]] = []
-        for part in range(PARTITIONS):
-            records = batch_rows * (part + 1) // PARTITIONS - batch_rows * part // PARTITIONS
+        for records in portions(batch_rows):
             lines = (b'{"ad":%d}\n' % random.randrange(rows) for _ in range(records))
             payloads.append((records, b"".join(lines)))
         seconds = await lane.run(payloads)
@@ -88,19 +87,3 @@ async def _measured(rows: int, batch_rows: int, batches: int) -> Row:
         raise ValueError(f"counted {counted} of {batch_rows * (WARM_BATCHES + batches)} records")
     await lane.close()
     return {"rows": rows, "batch_ms": p50_and_p99(times), "load_ms": round(loaded_s * 1000.0, 1)}
-
-
-def _claims(rows: list[Row]) -> list[Claim]:
-    """Of the largest table over the smallest."""
-    least, most = (pick(rows, key=lambda row: int(row["rows"])) for pick in (min, max))
-    if least is most:
-        return []
-    return [
-        Claim(
-            f"batch time, {name}: {most['rows']} rows over {least['rows']}",
-            round(most["batch_ms"][name] / least["batch_ms"][name], 2),
-            RATIO_MAX,
-            "ratio",
-        )
-        for name in ("p50", "p99")
-    ]

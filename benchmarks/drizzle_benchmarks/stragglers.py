@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import math
 import signal
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 from drizzle_benchmarks.faults import RUNS_MAX
+from drizzle_benchmarks.numbers import percentile
 from drizzle_benchmarks.outages import Window, outage
-from drizzle_benchmarks.report import Claim, Report, Row
-from drizzle_benchmarks.runs import WINDOW_MS, show_nothing
+from drizzle_benchmarks.report import Claim, Report, Row, exact_claim
+from drizzle_benchmarks.runs import BATCH_INTERVAL_MS, WINDOW_MS, under_load
 from drizzle_streams.local.cluster import LocalCluster
-from drizzle_streams.local.demo import DemoSettings, run_demo
 
 NAME = "stragglers"
 STOP_S = 0.2
@@ -78,7 +75,7 @@ async def run(arguments: argparse.Namespace) -> Report:
         "rate": arguments.rate,
         "seconds": arguments.seconds,
         "runs": runs,
-        "batch_interval_ms": 50,
+        "batch_interval_ms": BATCH_INTERVAL_MS,
         "window_ms": WINDOW_MS,
         "stop_s": STOP_S,
         "every_s": EVERY_S,
@@ -88,26 +85,12 @@ async def run(arguments: argparse.Namespace) -> Report:
 
 async def _once(rate: int, seconds: float, *, speculation: bool) -> tuple[Row, Mapping[str, Any]]:
     pulses = Pulses(seconds)
-    with tempfile.TemporaryDirectory(prefix="drizzle-bench-") as folder:
-        settings = DemoSettings(
-            directory=Path(folder),
-            rate=rate,
-            seconds=seconds,
-            window=f"{WINDOW_MS}ms",
-            window_ms=WINDOW_MS,
-            kill="none",
-            speculation=speculation,
-            disturb=pulses,
-        )
-        found = await run_demo(settings, show_nothing)
-    windows: list[Window] = [
-        (float(end), float(last), float(first)) for end, last, first in found["latency_ms_by_window"]
-    ]
+    found = await under_load(rate, seconds, speculation=speculation, disturb=pulses)
     event = f"SIGSTOP {STOP_S:g} s of every {EVERY_S:g} s, speculation {'on' if speculation else 'off'}"
-    return _row(event, found, windows, pulses, speculation=speculation), {
+    return _row(event, found.report, found.windows, pulses, speculation=speculation), {
         "event": event,
         "fault_at_ms": pulses.began_at_ms,
-        "windows": windows,
+        "windows": found.windows,
     }
 
 
@@ -123,9 +106,9 @@ def _row(
         "exact": bool(found["exact"]),
         "stops": pulses.stops,
         "normal_window_latency_ms": round(measured.normal_ms, 1),
-        "p50_window_latency_ms": percentile(during, 0.50),
-        "p99_window_latency_ms": percentile(during, 0.99),
-        "p99_first_row_ms": percentile(firsts, 0.99),
+        "p50_window_latency_ms": round(percentile(during, 0.50), 1),
+        "p99_window_latency_ms": round(percentile(during, 0.99), 1),
+        "p99_first_row_ms": round(percentile(firsts, 0.99), 1),
         "peak_window_latency_ms": round(max(during), 1),
         "seconds_to_normal": measured.seconds_to_normal,
         "replayed_batches": found["replayed_batches"],
@@ -133,20 +116,13 @@ def _row(
     }
 
 
-def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that so large a share of the values does not exceed."""
-    ranked = sorted(values)
-    return round(ranked[max(0, math.ceil(share * len(ranked)) - 1)], 1)
-
-
 def _claims(rows: Sequence[Row]) -> list[Claim]:
-    exact = float(sum(row["exact"] for row in rows))
     with_, without = (
         median(row["p99_window_latency_ms"] for row in rows if row["speculation"] is wanted)
         for wanted in (True, False)
     )
     return [
-        Claim("runs with exact counts", exact, len(rows), "runs", at_least=True),
+        exact_claim(rows),
         Claim(
             "p99 window latency with speculation over without",
             round(with_ / without, 3),

@@ -26,6 +26,7 @@ from redis.asyncio import Redis
 
 import drizzle_streams as dz
 from drizzle_benchmarks.batch_queries import WINDOW_MS
+from drizzle_benchmarks.numbers import numbers
 from drizzle_benchmarks.report import Claim, Report, Row
 from drizzle_benchmarks.throughput_plot import plot_throughput
 from drizzle_loadgen.events import Workload, ads_table
@@ -78,15 +79,14 @@ class Measured:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """How many events, on how many cores, how often."""
     parser.add_argument("--events", type=int, default=5_000_000, help="in the file (%(default)s)")
-    parser.add_argument("--cores", type=_numbers, default=(1, 2), help="numbers of cores (1,2)")
+    parser.add_argument("--cores", type=_cores, default=(1, 2), help="numbers of cores (1,2)")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each, in turns (%(default)s)")
     parser.add_argument("--engines", type=_engines, default=ENGINES, help=f"({','.join(ENGINES)})")
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    found = tuple(int(part) for part in text.split(","))
-    if min(found) < 1 or max(found) > len(os.sched_getaffinity(0)):
-        there = len(os.sched_getaffinity(0))
+def _cores(text: str) -> tuple[int, ...]:
+    found, there = numbers(text), len(os.sched_getaffinity(0))
+    if max(found) > there:
         raise argparse.ArgumentTypeError(f"wanted numbers of the {there} cores there are, found {text}")
     return found
 

@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 
 from drizzle_benchmarks import state, static_join
-from drizzle_benchmarks.lane import isolated, p50_and_p99
+from drizzle_benchmarks.lane import isolated, p50_and_p99, portions
+from drizzle_benchmarks.report import Report, over_smallest
 
 
 def test_batches_of_a_small_state_are_measured() -> None:
@@ -32,13 +33,18 @@ def test_the_largest_is_held_against_the_smallest(module, size: str, tmp_path) -
         {size: number, "batch_ms": {"p50": ms, "p99": 2 * ms}}
         for number, ms in ((10, 2.0), (99, 9.0), (1000, 2.5))
     ]
-    p50, p99 = module._claims(rows)
+    p50, p99 = over_smallest(rows, size, 1.5)
     assert (p50.measured, p50.holds) == (1.25, True)
     assert (p99.measured, p99.bound) == (1.25, 1.5)
-    assert module._claims(rows[:1]) == []
+    assert over_smallest(rows[:1], size, 1.5) == []
     picture = tmp_path / "times.png"
-    module.plot(state.Report(module.NAME, {}, rows, []), picture)
+    module.plot(Report(module.NAME, {}, rows, []), picture)
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_records_are_spread_evenly() -> None:
+    assert portions(10) == [2, 3, 2, 3]
+    assert sum(portions(3)) == 3
 
 
 def test_a_percentile_is_a_time_that_was_measured() -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from drizzle_streams.api.client import submit
+from drizzle_streams.api.job import Job
 from drizzle_streams.errors import DrizzleError
 from drizzle_streams.local.cluster import LocalCluster, LocalSettings
 from drizzle_streams.local.load import load
@@ -26,7 +27,6 @@ from drizzle_streams.local.ysb import COUNT_FIELD, SINK_PREFIX, STREAM, ysb_job
 from drizzle_streams.protocol.tokens import TokenKind, credential
 
 if TYPE_CHECKING:
-    from drizzle_streams.api.job import Job
     from drizzle_streams.api.settings import SchedulingMode
 
 JOB = "ysb"
@@ -42,7 +42,7 @@ KILLS = ("worker", "coordinator", "source", "redis", "none")
 Values = dict[str, Any]
 Disturb = Callable[[LocalCluster], Coroutine[Any, Any, None]]
 """Something done to the cluster while the load runs; it begins and ends with it."""
-Pack = Callable[["Job"], bytes]
+Pack = Callable[[Job], bytes]
 """A job as it is posted; `Job.to_bytes`, unless a benchmark changes what was compiled."""
 
 
@@ -69,7 +69,7 @@ class DemoSettings:
     seed: int = 0
     speculation: bool = True
     disturb: Disturb | None = None
-    pack: Pack | None = None
+    pack: Pack = Job.to_bytes
     warm_up_s: float = 0.0
 
     @property
@@ -160,9 +160,6 @@ class _Run:
             name=JOB,
             speculation=settings.speculation,
         )
-        if settings.pack is None:
-            await asyncio.to_thread(job.submit, self.cluster.address, token=self.cluster.token)
-            return
         data = settings.pack(job)
         await asyncio.to_thread(submit, data, cluster=self.cluster.address, token=self.cluster.token)
 
