@@ -26,6 +26,43 @@ def any_way(thing: Any) -> Any:
 
 
 MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
+    # -- files and lists
+    "a format of files": (
+        lambda: dz.files("*.csv", format=any_way("csv")),
+        r'^files: format: wanted "ndjson" or "lines", found \'csv\'',
+    ),
+    "a path of another kind": (
+        lambda: dz.files("*.csv", schema={"a": pl.Int64}),
+        r"^files: wanted a path or a pattern of paths that ends in \.ndjson or \.jsonl, found '\*\.csv'",
+    ),
+    "a path that is none": (
+        lambda: dz.files(any_way(None), format="lines"),
+        r"^files: wanted a path or a pattern of paths, found None.*format=\"lines\"",
+    ),
+    "lines with a schema": (
+        lambda: dz.files("*.log", format="lines", schema={"a": pl.Int64}),
+        r"^files: schema: wanted none for lines of text: their one column is 'line', found .*Leave it out",
+    ),
+    "JSON without a schema": (
+        lambda: dz.files("*.ndjson"),
+        r"^files: schema: wanted columns to read, found None.*schema=",
+    ),
+    "an expression to explode": (
+        lambda: clicks().explode(any_way(c("page").str.split("/"))),
+        r"^stream 'clicks': explode: wanted the name of a column.*\.explode\(\"words\"\)",
+    ),
+    "a column to explode that is not there": (
+        lambda: clicks().explode("tag"),
+        r"explode: wanted .*found 'tag'.*'tags'",
+    ),
+    "a column to explode that is no list": (
+        lambda: clicks().explode("page"),
+        r"explode: column 'page': wanted a list, found type String.*str\.split",
+    ),
+    "rows of an aggregation to explode": (
+        lambda: counted().with_columns(parts=c("page").str.split("/")).explode("parts"),
+        r"explode: wanted a stream before its first aggregation, found .*told apart by page, window_start",
+    ),
     # -- streams
     "stream name": (
         lambda: dz.stream("ad events", schema={"a": pl.Int64}),

@@ -16,6 +16,7 @@ from drizzle_streams.engine.program import (
     Aggregate,
     AggregateKind,
     Aggregation,
+    Explode,
     Filter,
     JoinTable,
     Program,
@@ -23,6 +24,7 @@ from drizzle_streams.engine.program import (
     Select,
     StageProgram,
     TumblingWindow,
+    WithColumns,
 )
 from drizzle_streams.model.ids import JobId, PartitionId, StageId, StreamId
 from drizzle_streams.worker.cutting import cut
@@ -178,6 +180,20 @@ def growing_state() -> int:
     return meanwhile(run)
 
 
+def words() -> int:
+    """Words of lists that become rows, some of them empty."""
+    counts = Aggregation(keys=("word",), aggregates=(Aggregate("n", AggregateKind.COUNT),))
+    read = Read(StreamId("lines"), {"line": pl.String()})
+    split = WithColumns((pl.col("line").str.split(" ").alias("word"),))
+    some = Filter(pl.col("line") != "")
+    first = StageProgram(StageId(0), read, None, (split, Explode("word"), some), counts)
+    last = StageProgram(StageId(1), None, counts, (), None, object())
+    stage = StageExecutor(Program(JobId("words"), (first, last), {}, 64), StageId(0))
+    lines = "\n".join(json.dumps({"line": "a b c" if number % 3 else ""}) for number in range(300))
+    entries = [InputEntry(PartitionId(0), 0, 300, "ndjson", lines.encode())]
+    return meanwhile(lambda: stage.run_input((0,), entries)).rows_out
+
+
 def grouping() -> int:
     """What does wait for the pool, so that the scenario can fail."""
     frame = pl.DataFrame({"k": ["a", "b"], "v": [1, 2]})
@@ -185,7 +201,11 @@ def grouping() -> int:
 
 
 if __name__ == "__main__":
-    scenario = {"map": map_task, "merge": merge_tasks, "grow": growing_state, "grouping": grouping}[
-        sys.argv[1]
-    ]
+    scenario = {
+        "map": map_task,
+        "merge": merge_tasks,
+        "grow": growing_state,
+        "words": words,
+        "grouping": grouping,
+    }[sys.argv[1]]
     sys.stdout.write(str(scenario()))

@@ -28,6 +28,7 @@ def held(scenario: str) -> subprocess.CompletedProcess[str]:
     [
         ("map", "20"),  # ten campaigns from each of two partitions
         ("merge", str(held_pool.BATCHES * 2 * 200)),  # two views of three records
+        ("words", "3"),
         ("grow", str(held_pool.BATCHES * 400 + 100)),
     ],
 )

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from drizzle_streams.api.files import found_files
+from drizzle_streams.api.plan import Files
 from drizzle_streams.engine.columns import OFFSET
 from drizzle_streams.engine.parsing import Parser
 from drizzle_streams.engine.program import Read
@@ -18,7 +19,7 @@ from drizzle_streams.engine.records import END, InputEntry
 from drizzle_streams.errors import BuildError
 from drizzle_streams.model import files as model
 from drizzle_streams.model.bounds import Bounds
-from drizzle_streams.model.files import FileSet, chunks_of
+from drizzle_streams.model.files import FileSet, Format, chunks_of
 from drizzle_streams.model.ids import BatchId, Offset, PartitionId, StreamId
 from drizzle_streams.worker import chunks as worker_chunks
 from drizzle_streams.worker.chunks import Chunks, InputFileError, named_chunks
@@ -33,10 +34,10 @@ def read(files: FileSet, partition: int, partitions: int) -> list[InputEntry]:
     return [entry if entry.format == END else chunks.read(entry) for entry in placed]
 
 
-def write(folder: Path, contents: list[bytes]) -> FileSet:
+def write(folder: Path, contents: list[bytes], form: Format = "ndjson") -> FileSet:
     for number, content in enumerate(contents):
         (folder / f"{number}.ndjson").write_bytes(content)
-    return found_files(str(folder / "*.ndjson"))
+    return found_files(Files(str(folder / "*.ndjson"), form))
 
 
 @pytest.fixture
@@ -116,6 +117,27 @@ def test_records_are_counted_as_they_are_read(tmp_path):
     assert offsets == sorted(set(offsets))
 
 
+def test_lines_of_text_are_rows_as_they_are(tmp_path):
+    lines = ["a b", "", " ", '{"a": 1}', "ü"]
+    files = write(tmp_path, ["\n".join(lines).encode(), "\r\n".join(lines).encode() + b"\n", b""], "lines")
+    entries = [entry for entry in read(files, 0, 1) if entry.format != END]
+    parsed = Parser(Read(StreamId("files"), {"line": pl.String()}), with_offsets=True).parse(entries)
+    assert parsed.frame["line"].to_list() == lines * 2
+    assert (parsed.dead, parsed.records) == ((), 10)
+    offsets = parsed.frame[OFFSET].to_list()
+    assert offsets == sorted(set(offsets))
+
+
+def test_a_line_that_is_no_text_is_a_dead_letter(tmp_path):
+    files = write(tmp_path, [b"a\n\xff\xfe\nb\r\n\xc3"], "lines")
+    parser = Parser(Read(StreamId("files"), {"line": pl.String()}), with_offsets=True)
+    parsed = parser.parse([entry for entry in read(files, 0, 1) if entry.format != END])
+    assert parsed.frame["line"].to_list() == ["a", "b"]
+    assert parsed.frame[OFFSET].to_list() == [0, 2]
+    assert [(letter.offset, letter.record) for letter in parsed.dead] == [(1, b"\xff\xfe"), (3, b"\xc3")]
+    assert all(letter.reason.startswith("not UTF-8") for letter in parsed.dead)
+
+
 def test_no_files_is_an_error_where_the_job_is_made(tmp_path):
     with pytest.raises(BuildError, match="wanted 1 to 10000 files, found none"):
-        found_files(str(tmp_path / "*.ndjson"))
+        found_files(Files(str(tmp_path / "*.ndjson"), "ndjson"))

@@ -10,8 +10,12 @@ from glob import glob
 from pathlib import Path
 from typing import Final
 
+import polars as pl
+
+from drizzle_streams.api.plan import Files
+from drizzle_streams.api.schemas import IntoSchema
 from drizzle_streams.errors import BuildError, explain
-from drizzle_streams.model.files import FilePart, FileSet
+from drizzle_streams.model.files import FilePart, FileSet, Format
 
 STREAM: Final = "files"
 """The name of a stream of files, in metrics and in the story."""
@@ -22,22 +26,54 @@ FILES_MAX: Final = 10_000
 SUFFIXES: Final = (".ndjson", ".jsonl")
 
 
-def checked_pattern(pattern: object) -> str:
-    """The pattern, if it may be one. Raises `BuildError`."""
-    if isinstance(pattern, str | Path) and Path(pattern).suffix.lower() in SUFFIXES:
-        return str(Path(pattern).absolute())
+LINE: Final = "line"
+"""The one column of lines of text."""
+
+
+def checked_files(pattern: object, form: Format) -> Files:
+    """Files as declared, if that may be. Raises `BuildError`."""
+    if form == "lines":
+        ends, example = "", 'dz.files("logs/*.log", format="lines")'
+    elif form == "ndjson":
+        ends, example = f" that ends in {' or '.join(SUFFIXES)}", 'dz.files("events/*.ndjson", schema=...)'
+    else:
+        remedy = 'Leave it out for lines of JSON; write format="lines" for text.'
+        raise BuildError(
+            explain("files: format", wanted='"ndjson" or "lines"', found=repr(form), remedy=remedy)
+        )
+    if isinstance(pattern, str | Path) and (not ends or Path(pattern).suffix.lower() in SUFFIXES):
+        return Files(str(Path(pattern).absolute()), form)
     raise BuildError(
         explain(
             "files",
-            wanted=f"a path or a pattern of paths that ends in {' or '.join(SUFFIXES)}",
+            wanted=f"a path or a pattern of paths{ends}",
             found=repr(pattern),
-            remedy='For example: dz.files("events/*.ndjson", schema=...).',
+            remedy=f"For example: {example}.",
         )
     )
 
 
-def found_files(pattern: str) -> FileSet:
+def files_schema(files: Files, given: IntoSchema | None) -> IntoSchema:
+    """The columns: as given for JSON, one for lines of text. Raises `BuildError`."""
+    if files.format == "lines" and given is None:
+        return {LINE: pl.String}
+    if files.format == "ndjson" and given is not None:
+        return given
+    raise BuildError(
+        explain(
+            "files: schema",
+            wanted=f"none for lines of text: their one column is {LINE!r}" if given else "columns to read",
+            found=repr(given)[:120],
+            remedy='Leave it out, and take lines apart with_columns(...), for example by .str.split(" ").'
+            if given
+            else 'Write, for example, schema={"user": pl.String}; for lines of text format="lines".',
+        )
+    )
+
+
+def found_files(files: Files) -> FileSet:
     """The files that fit a pattern, by name. Raises `BuildError` when there are none, or too many."""
+    pattern = files.pattern
     paths = sorted(path for path in glob(pattern, recursive=True) if Path(path).is_file())  # noqa: PTH207 - `**` in the middle of absolute patterns
     if not paths or len(paths) > FILES_MAX:
         raise BuildError(
@@ -48,7 +84,7 @@ def found_files(pattern: str) -> FileSet:
                 remedy="Check the path; workers read it, so it must be the same for them.",
             )
         )
-    return FileSet(tuple(_part(path) for path in paths))
+    return FileSet(tuple(_part(path) for path in paths), files.format)
 
 
 def _part(path: str) -> FilePart:

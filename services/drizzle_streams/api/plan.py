@@ -12,6 +12,7 @@ from drizzle_streams.api.schemas import Schema
 from drizzle_streams.api.tables import Table
 from drizzle_streams.engine.columns import WINDOW_START
 from drizzle_streams.engine.program import Aggregation, Step
+from drizzle_streams.model.files import Format
 
 Operation = Step | Aggregation
 
@@ -43,12 +44,20 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class Files:
+    """Files as declared: the pattern of their paths, and what a line of them is."""
+
+    pattern: str
+    format: Format
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
-    """The stream a plan reads, as declared; `files` is the pattern of a stream of files."""
+    """The stream a plan reads, as declared; `files` where it is made of files."""
 
     name: str
     schema: Schema
-    files: str | None = None
+    files: Files | None = None
 
 
 @dataclass(frozen=True, slots=True)

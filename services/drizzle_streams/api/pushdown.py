@@ -14,7 +14,7 @@ import polars as pl
 
 from drizzle_streams.api.schemas import Schema, is_plain, outputs_of
 from drizzle_streams.api.trees import Node, columns_of, kind_of, tree
-from drizzle_streams.engine.program import Aggregation, Filter, JoinTable, Select, Step, WithColumns
+from drizzle_streams.engine.program import Aggregation, Explode, Filter, JoinTable, Select, Step, WithColumns
 
 Line = tuple[tuple[Step, Schema], ...]
 """Steps in order, each with the schema before it."""
@@ -83,6 +83,9 @@ def pruned(line: Line, needed: Collection[str]) -> Pruned:
                 kept.append(step)
                 joined.append((*step.right_on, *(name for name in wanted if name not in schema)))
                 wanted = {name: None for name in wanted if name in schema} | dict.fromkeys(step.left_on)
+            case Explode(column):
+                kept.append(step)
+                wanted |= {column: None}
             case _:
                 assert_never(step)
     return Pruned(tuple(reversed(kept)), tuple(wanted), tuple(reversed(joined)))
@@ -103,12 +106,14 @@ def _may_go_before(step: Filter, other: Step, schema: Schema, event_time: str | 
             if event_time is not None and event_time not in schema:
                 return False
             return all(name in schema for name in names) and _never_fails(tree(step.predicate, _THING))
+        case Explode(column):
+            return column not in {*names, event_time} and _never_fails(tree(step.predicate, _THING))
         case _:
             assert_never(other)
 
 
 def _never_fails(node: Node) -> bool:
-    """Whether an expression gives a value for any row: a join may have taken away the rows it fails on."""
+    """Whether an expression gives a value for any row: rows it fails on may not have come so far."""
     kind, body = kind_of(node)
     if kind not in _TOTAL:
         return False

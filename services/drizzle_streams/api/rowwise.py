@@ -57,7 +57,7 @@ _REMEDIES: Final = {
     "Strptime": 'Give the format, for example str.to_datetime("%Y-%m-%d %H:%M:%S"): else it is guessed.',
     "Literal": "Use a list or a scalar; rows of a fixed data set belong into a dz.table and a join.",
     "Filter": "Filter the stream: .filter(...).",
-    "Explode": "A row must stay a row: send one record per element, or use .list functions.",
+    "Explode": "A row must stay a row here: .explode(column) of the stream gives a row per element.",
 }
 
 

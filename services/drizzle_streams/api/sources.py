@@ -9,7 +9,7 @@ import polars as pl
 
 from drizzle_streams.api.durations import Duration, parse_ms, parse_whole_ms
 from drizzle_streams.api.names import check_name, unknown_column
-from drizzle_streams.api.plan import EventTime, Plan, Source
+from drizzle_streams.api.plan import EventTime, Files, Plan, Source
 from drizzle_streams.api.schemas import IntoSchema, Schema, schema_of
 from drizzle_streams.errors import BuildError, explain
 
@@ -28,9 +28,9 @@ def source_plan(
     event_time: str | None,
     max_delay: Duration,
     idle_after: Duration,
-    files: str | None = None,
+    files: Files | None = None,
 ) -> Plan:
-    """The plan of a stream as declared; arguments as of `stream`, `files` is a checked pattern."""
+    """The plan of a stream as declared; arguments as of `stream`, `files` are checked ones."""
     thing = f"stream {check_name(name, 'stream')!r}"
     found = schema_of(schema, thing)
     plan = Plan(Source(name, found, files), found, None)

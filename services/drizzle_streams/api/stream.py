@@ -20,10 +20,10 @@ from operator import and_
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from drizzle_streams.api import joins
+from drizzle_streams.api import joins, lists
 from drizzle_streams.api.aggregates import Measure
 from drizzle_streams.api.durations import Duration
-from drizzle_streams.api.files import STREAM, checked_pattern
+from drizzle_streams.api.files import STREAM, checked_files, files_schema
 from drizzle_streams.api.grouping import aggregated, no_key, with_keys
 from drizzle_streams.api.job import Output, output
 from drizzle_streams.api.names import check_new_column, listed
@@ -47,6 +47,7 @@ from drizzle_streams.api.windows import Tumbling
 from drizzle_streams.engine.columns import WINDOW_END
 from drizzle_streams.engine.program import Filter, Select, WithColumns
 from drizzle_streams.errors import BuildError, explain
+from drizzle_streams.model.files import Format
 
 
 def stream(
@@ -72,19 +73,24 @@ def stream(
 def files(
     pattern: str | Path,
     *,
-    schema: IntoSchema,
+    schema: IntoSchema | None = None,
+    format: Format = "ndjson",  # noqa: A002 - the word that readers of files have for it
     event_time: str | None = None,
     max_delay: Duration = MAX_DELAY,
     idle_after: Duration = IDLE_AFTER,
 ) -> Stream:
-    """The records of files, in the order of their names: lines of JSON, read by the workers themselves.
+    """The records of files, in the order of their names, read by the workers themselves.
 
-    `pattern` is a path that may have `*`, `?` and `**`; it must lead to the same files on every worker. They
+    `format`: "ndjson", lines of JSON with the columns of `schema`; or "lines", text of any kind: a row for
+    each line, with one column `line`, and no schema to give.
+    `pattern`: a path that may have `*`, `?` and `**`; it must lead to the same files on every worker. They
     are looked up when the job is submitted, and a job whose files change or go fails. When all is read,
     windows close and the job stops. Batches begin as fast as workers take them, at most one chunk (8 MiB) of
     each partition in a batch interval. The other arguments are those of `stream`.
     """
-    return Stream(source_plan(STREAM, schema, event_time, max_delay, idle_after, checked_pattern(pattern)))
+    found = checked_files(pattern, format)
+    columns = files_schema(found, schema)
+    return Stream(source_plan(STREAM, columns, event_time, max_delay, idle_after, found))
 
 
 class Stream:
@@ -143,6 +149,14 @@ class Stream:
         thing = self._thing("join")
         keys = joins.Keys.of(on, left_on, right_on, thing)
         return Stream(joins.joined(self._plan, other, keys, how, thing))
+
+    def explode(self, column: str) -> Stream:
+        """Put a row for each element of a list column in place of each row; no row for an empty list or null.
+
+        The other columns are repeated. Lists come from the records, or from an expression such as
+        `pl.col("line").str.split(" ")`.
+        """
+        return Stream(lists.exploded(self._plan, column, self._thing("explode")))
 
     def with_event_time(
         self, column: str, *, max_delay: Duration = MAX_DELAY, idle_after: Duration = IDLE_AFTER

@@ -63,6 +63,19 @@ def joined(pieces: Sequence[pl.Series]) -> pl.Series:
     return whole.rechunk()
 
 
+def exploded(frame: pl.DataFrame, name: str) -> pl.DataFrame:
+    """A row for each element of a list column, none for an empty list or null; in order."""
+    lengths = column(frame, pl.col(name).list.len().fill_null(0))
+    kept = lengths > 0
+    if not kept.all():
+        frame, lengths = rows_where(frame, kept), lengths.filter(kept)
+    elements = column(frame, pl.col(name).explode())
+    # The number of the row of each element: a step up where the elements of the next row begin.
+    steps = pl.Series([0], dtype=pl.UInt32).new_from_index(0, len(elements))
+    rows = steps.scatter(lengths.head(-1).cum_sum(), 1).cum_sum()
+    return pl.DataFrame([elements if one.name == name else one[rows] for one in frame.get_columns()])
+
+
 def rows_at(frame: pl.DataFrame, rows: pl.Series) -> pl.DataFrame:
     """The rows with these numbers (uint32), in their order."""
     return framed([one[rows] for one in frame.get_columns()])

@@ -1,4 +1,4 @@
-"""Reading payloads: NDJSON, Arrow IPC streams and MessagePack maps, only the columns the program needs.
+"""Reading payloads: NDJSON, Arrow IPC streams, MessagePack maps, text; only the columns the program needs.
 
 The fast path reads all payloads of a format in one call. Only when that fails, or gives
 another number of rows than was posted, `salvage` looks at single records. Both use the
@@ -52,7 +52,8 @@ def read_entries(entries: Sequence[InputEntry], schema: Schema) -> Read:
     kind = entries[0].format
     if kind == "ndjson":
         return _read_ndjson(entries, schema)
-    parts = [_read_arrow(e, schema) if kind == "arrow" else _read_msgpack(e, schema) for e in entries]
+    read = {"arrow": _read_arrow, "msgpack": _read_msgpack, "lines": _read_text}[kind]
+    parts = [read(e, schema) for e in entries]
     return Read(
         pl.concat([part.frame for part in parts], how="vertical_relaxed"),
         [span for part in parts for span in part.spans],
@@ -147,6 +148,30 @@ def _read_msgpack(entry: InputEntry, schema: Schema) -> Read:
     dead = [dead_letter(entry, number, all_bad[number], shown[number]) for number in sorted(all_bad)]
     dead += [dead_letter(entry, number, broken, b"") for number in range(len(lines), entry.records)]
     return Read(frame, _spans_between(entry, len(lines), sorted(all_bad)), dead)
+
+
+def _read_text(entry: InputEntry, schema: Schema) -> Read:
+    """Lines as they are, the only column; one that is not UTF-8 is a bad record."""
+    (name,) = schema
+    try:
+        frame = pl.read_lines(entry.payload, name=name)
+    except POLARS_ERRORS:
+        return _salvage_text(entry, name)
+    return Read(frame, [Span(entry, 0, frame.height)], [])
+
+
+def _salvage_text(entry: InputEntry, name: str) -> Read:
+    lines = entry.payload.removesuffix(b"\n").split(b"\n")
+    texts: list[str] = []
+    reasons: dict[int, str] = {}
+    for number, line in enumerate(lines):
+        try:
+            texts.append(line.removesuffix(b"\r").decode())
+        except UnicodeDecodeError as error:
+            reasons[number] = f"not UTF-8: {error}"
+    dead = [dead_letter(entry, number, reason, lines[number]) for number, reason in reasons.items()]
+    frame = pl.DataFrame([pl.Series(name, texts, dtype=pl.String)])
+    return Read(frame, _spans_between(entry, len(lines), list(reasons)), dead)
 
 
 def _unpack(payload: bytes) -> tuple[list[Any], str]:

@@ -1,4 +1,4 @@
-"""Row-by-row steps of a stage: filter, select, with_columns, and joins with static tables.
+"""Row-by-row steps of a stage: filter, select, with_columns, explode, and joins with static tables.
 
 The engine's own columns ride along through every step, so a row always knows where it came
 from. Steps keep the order of rows.
@@ -15,11 +15,11 @@ import polars as pl
 from drizzle_streams.engine import eager
 from drizzle_streams.engine.columns import is_reserved
 from drizzle_streams.engine.joins import TableJoin
-from drizzle_streams.engine.program import Filter, JoinTable, Select, Step, WithColumns
+from drizzle_streams.engine.program import Explode, Filter, JoinTable, Select, Step, WithColumns
 from drizzle_streams.model.replanning import FilterSeen
 
 _Schema = Mapping[str, pl.DataType]
-_Ready = Filter | Select | WithColumns | TableJoin
+_Ready = Filter | Select | WithColumns | Explode | TableJoin
 
 
 class Steps:
@@ -108,6 +108,8 @@ def _run(step: _Ready, frame: pl.DataFrame) -> pl.DataFrame:
             return eager.select(frame, (*exprs, *own))
         case WithColumns(exprs):
             return eager.with_columns(frame, exprs)
+        case Explode(column):
+            return eager.exploded(frame, column)
         case TableJoin():
             return step.run(frame)
         case _:
@@ -115,6 +117,8 @@ def _run(step: _Ready, frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _assigns(step: _Ready, column: str) -> bool:
+    if isinstance(step, Explode):
+        return step.column == column
     if not isinstance(step, Select | WithColumns):
         return False
     computed = [expr for expr in step.exprs if not expr.meta.is_column_selection()]

@@ -62,7 +62,17 @@ class JoinTable:
     how: Literal["inner", "left"] = "inner"
 
 
-Step = Filter | Select | WithColumns | JoinTable
+@dataclass(frozen=True, slots=True)
+class Explode:
+    """Put a row for each element of a list column in place of the row, in the list's order.
+
+    An empty list, or null, gives no row.
+    """
+
+    column: str
+
+
+Step = Filter | Select | WithColumns | JoinTable | Explode
 
 
 class AggregateKind(StrEnum):

@@ -17,7 +17,8 @@ class InputEntry:
     """Records [first_offset, first_offset + records) of a stream partition, as they were posted.
 
     `format` is "ndjson", "arrow" (an Arrow IPC stream) or "msgpack" (maps, one after the other).
-    A record of NDJSON is a line that holds more than white space. "chunk" stands for chunks of files that
+    A record of NDJSON is a line that holds more than white space. "lines" are text, every line a record; only
+    files have them. "chunk" stands for chunks of files that
     have yet to be read, and "end" for the end of a partition's input; they have no payload.
     """
 
@@ -32,7 +33,7 @@ CHUNK: Final = "chunk"
 END: Final = "end"
 
 UNCOUNTED: Final = -1
-"""For `records` of NDJSON that nobody has counted: what has a line of its own, as the reader finds it. The
+"""For `records` of lines that nobody has counted: what has a line of its own, as the reader finds it. The
 line reader takes a line for one record or refuses it, so there is nothing to compare with. Read alone."""
 
 

@@ -12,6 +12,7 @@ is the end of the input: it is part of a batch like any other, so a replay ends 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 CHUNK_BYTES_MAX = 8 * 1024 * 1024
 """Of a chunk: larger ones fall out of the processor's caches, smaller ones show a batch's fixed cost."""
@@ -45,11 +46,16 @@ class FileRange:
     offset: int
 
 
+Format = Literal["ndjson", "lines"]
+"""What a line is: an object of JSON, or text that is taken as it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileSet:
     """The files of a stream, in the order in which they are read."""
 
     files: tuple[FilePart, ...]
+    format: Format = "ndjson"
 
     @property
     def size(self) -> int:

@@ -1,6 +1,6 @@
 """Chunks of files: read in the thread of the task that computes them, never kept.
 
-What comes from the source says which chunk; here it becomes lines of JSON. Replays must read what the
+What comes from the source says which chunk; here it becomes lines. Replays must read what the
 first run read, so a file that is not as it was when the job was made fails its job, as a bad program
 would: no retry mends that.
 """
@@ -57,7 +57,7 @@ class Chunks:
     def read(self, entry: InputEntry) -> InputEntry:
         """The entry with the lines of its chunk. Raises `InputFileError`. Blocks."""
         place = self._files.range_of(self._chunk(entry))
-        return InputEntry(entry.partition, place.offset, UNCOUNTED, "ndjson", _lines(place))
+        return InputEntry(entry.partition, place.offset, UNCOUNTED, self._files.format, _lines(place))
 
     def _chunk(self, entry: InputEntry) -> int:
         return chunk_at(entry.partition, self._partitions, entry.first_offset)
