@@ -21,10 +21,10 @@ ROW = {
 }
 
 
-@pytest.mark.parametrize("name", ["recovery", "failover"])
-def test_a_kill_is_measured(place: Place, name: str) -> None:
-    sizes = ["--rate", "5000", "--seconds", "16", "--runs", "1"]
-    bench = place.run("bench", name, *sizes, "--json", "bench.json", timeout_s=200.0)
+def test_a_kill_is_measured(place: Place) -> None:
+    """Of the leader; `recovery` differs in who is killed: see `tests/benchmarks` and the demo."""
+    sizes = ["--rate", "5000", "--seconds", "12", "--runs", "1"]
+    bench = place.run("bench", "failover", *sizes, "--json", "bench.json", timeout_s=200.0)
 
     assert bench.code == 0, bench.said()
     report = json.loads((place.folder / "bench.json").read_text())
@@ -38,7 +38,7 @@ def test_a_kill_is_measured(place: Place, name: str) -> None:
 
 
 def test_scaling_out_and_draining_are_measured(place: Place) -> None:
-    sizes = ["--rate", "1000", "--seconds", "48", "--runs", "1"]
+    sizes = ["--rate", "1000", "--seconds", "24", "--runs", "1"]
     bench = place.run("bench", "elasticity", *sizes, "--json", "bench.json", timeout_s=200.0)
 
     assert bench.code == 0, bench.said()

@@ -10,27 +10,19 @@ from tests.cluster.drizzle_commands import Place
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 
 
-@pytest.mark.parametrize("moment", ["starting", "running"])
-def test_a_demo_that_is_interrupted(place: Place, moment: str) -> None:
+@pytest.mark.parametrize(("moment", "times"), [("starting", 1), ("running", 3)])
+def test_a_demo_that_is_interrupted(place: Place, moment: str, times: int) -> None:
+    """A second and a third interrupt do not cut the winding-up short."""
     demo = place.start("demo", "--rate", "2000", "--seconds", "60", "--window", "2s")
     demo.says(f"{moment}:")
     assert place.processes()
     assert list(place.temporary.iterdir())
-    demo.interrupt()
+    for _ in range(times):
+        demo.interrupt()
 
     assert demo.ended() == 130, demo.said()
     assert "interrupted: everything is stopped and removed" in demo.said()
     assert "Traceback" not in demo.said()
-    assert place.left_behind() == ([], [])
-
-
-def test_a_second_interrupt_does_not_cut_the_winding_up_short(place: Place) -> None:
-    demo = place.start("demo", "--rate", "2000", "--seconds", "60", "--window", "2s")
-    demo.says("running:")
-    for _ in range(3):
-        demo.interrupt()
-
-    assert demo.ended() == 130, demo.said()
     assert place.left_behind() == ([], [])
 
 
