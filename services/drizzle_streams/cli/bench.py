@@ -27,7 +27,7 @@ examples:
   drizzle bench static-join                what a batch costs against the size of a table joined with
   drizzle bench micro                      codec, planner, split, frames, state: the small parts one by one
   drizzle bench soak --batches 100000      whether memory, keys, logs, files or latency grow
-  drizzle bench throughput --cores 1       events per second over a file, beside Polars and DuckDB
+  drizzle bench throughput --cores 1       events per second over files, beside Polars and DuckDB
   drizzle bench recovery --help            what one benchmark takes"""
 
 
