@@ -19,7 +19,7 @@ from typing import Any
 
 from drizzle_benchmarks.processes import children, cpu_s, resident_mib
 from drizzle_benchmarks.runs import show_nothing
-from drizzle_benchmarks.scraping import total
+from drizzle_benchmarks.scraping import load_began, total
 from drizzle_streams.api.job import Job
 from drizzle_streams.local.cluster import LocalCluster
 from drizzle_streams.local.demo import JOB, DemoSettings, Pack, run_demo
@@ -28,9 +28,6 @@ WINDOW_MS = 1_000
 LOOK_S = 1.0
 MARGIN_S = 0.5
 """The last look is taken so long before the load ends, and the first so long after the warm-up."""
-BEGINS_S_MAX = 60.0
-"""How long the load generator may take to start; only then time is counted."""
-POLL_S = 0.1
 DRIFT_RATIO_MAX = 2.0
 DRIFT_MS_MIN = 250.0
 """Kept up with: windows of the last third at most twice as late as those of the first, or so late."""
@@ -99,7 +96,7 @@ class Meter:
 
     async def __call__(self, cluster: LocalCluster) -> None:
         """Look; ends before the load does."""
-        await _load_began(cluster)
+        await load_began(cluster)
         began = time.monotonic()
         await asyncio.sleep(self.settings.warm_up_s + MARGIN_S)
         first_ms, bytes_before = time.time() * 1000.0, await _shuffled(cluster)
@@ -158,15 +155,6 @@ async def batches_since(cluster: LocalCluster, job: str, since_ms: float) -> lis
     """The batches of a job that were sealed at that time (Unix ms) or later."""
     answer = await cluster.ask(f"/jobs/{job}/batches")
     return [(int(batch), at_ms, took_ms) for batch, at_ms, took_ms in answer["batches"] if at_ms >= since_ms]
-
-
-async def _load_began(cluster: LocalCluster) -> None:
-    """Until the first records were taken: the load generator needs a while to start."""
-    async with asyncio.timeout(BEGINS_S_MAX):
-        while True:
-            if await total(cluster, "source", "drizzle_appended_records_total"):
-                return
-            await asyncio.sleep(POLL_S)
 
 
 async def _coordination_s(cluster: LocalCluster) -> float:

@@ -14,6 +14,9 @@ from drizzle_streams.local.cluster import LocalCluster
 from drizzle_streams.protocol.tokens import TokenKind, credential
 
 TIMEOUT_S = 10.0
+BEGINS_S_MAX = 60.0
+"""How long the load generator may take to start; only then time is counted."""
+POLL_S = 0.1
 ANSWER_BYTES_MAX = 16 * 1024 * 1024
 
 
@@ -30,6 +33,15 @@ async def total(cluster: LocalCluster, role: str, sample: str) -> float:
         for name, _, value, *_ in family.samples
         if name == sample
     )
+
+
+async def load_began(cluster: LocalCluster) -> None:
+    """Until the first records were taken: the load generator needs a while to start."""
+    async with asyncio.timeout(BEGINS_S_MAX):
+        while True:
+            if await total(cluster, "source", "drizzle_appended_records_total"):
+                return
+            await asyncio.sleep(POLL_S)
 
 
 def _metrics(address: str, token: str) -> str:

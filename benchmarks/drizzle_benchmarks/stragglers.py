@@ -21,13 +21,14 @@ from drizzle_benchmarks.numbers import percentile
 from drizzle_benchmarks.outages import Window, outage
 from drizzle_benchmarks.report import Claim, Report, Row, exact_claim
 from drizzle_benchmarks.runs import BATCH_INTERVAL_MS, WINDOW_MS, under_load
+from drizzle_benchmarks.scraping import load_began
 from drizzle_streams.local.cluster import LocalCluster
 
 NAME = "stragglers"
 STOP_S = 0.2
 EVERY_S = 1.0
 CALM_S = 8.0
-"""Seconds from the start of the load to the first stop: what is normal has to be known."""
+"""Seconds from the first records to the first stop: what is normal has to be known."""
 P99_RATIO_MAX = 0.5
 
 
@@ -41,6 +42,7 @@ class Pulses:
 
     async def __call__(self, cluster: LocalCluster) -> None:
         """From `CALM_S` on, until the load ends."""
+        await load_began(cluster)
         await asyncio.sleep(CALM_S)
         victim = cluster.of_role("worker")[1]
         self.began_at_ms = time.time() * 1000.0

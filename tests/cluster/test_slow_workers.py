@@ -78,8 +78,8 @@ def test_counts_are_exact_while_a_worker_is_starved(place: Place) -> None:
 
 
 async def test_the_benchmark_measures_with_and_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stragglers, "CALM_S", 4.0)
-    report = await stragglers.run(argparse.Namespace(rate=2_000, seconds=8.0, runs=1))
+    monkeypatch.setattr(stragglers, "CALM_S", 5.0)
+    report = await stragglers.run(argparse.Namespace(rate=2_000, seconds=10.0, runs=1))
 
     assert [row["speculation"] for row in report.rows] == [False, True]
     for row in report.rows:
