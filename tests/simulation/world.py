@@ -104,9 +104,11 @@ class Life:
             return  # an earlier timer will look again
         when = max(deadline, self.world.now)
         self._timer = when
-        self.world.at(when, lambda: self.act(self._on_deadline))
+        self.world.at(when, lambda: self.act(lambda: self._on_deadline(when)))
 
-    def _on_deadline(self) -> None:
+    def _on_deadline(self, when: float) -> None:
+        if when != self._timer:
+            return  # an earlier timer took its place and has looked
         deadline = self.machine.next_deadline()
         self._timer = None
         if deadline is not None and deadline <= self.world.now:
