@@ -58,7 +58,7 @@ async def run(arguments: argparse.Namespace) -> Report:
         search = Search(arguments.rates, arguments.halvings)
         while (rate := search.next()) is not None and time.monotonic() + longest_s <= ends_at:
             began = time.monotonic()
-            row = await _measured(_settings(rate, interval_ms, arguments))
+            row = await measured(_settings(rate, interval_ms, arguments))
             longest_s = max(longest_s, time.monotonic() - began)
             rows.append(row)
             search.found(kept_up=row["sustained"] and row["exact"])
@@ -101,7 +101,7 @@ class Search:
             self._too_high = self._now
 
 
-async def _measured(settings: LiveSettings) -> Row:
+async def measured(settings: LiveSettings) -> Row:
     """A run's row. A system that could not go on at a rate has not kept up with it, and says why."""
     try:
         live = await run_live(settings)

@@ -1,174 +1,165 @@
-"""Workers get far more than they can do, for a minute: is anything lost, how large does anything get.
+"""Three times as many events as can be kept up with, for a minute: is anything lost, how large does it get.
 
-The load stays and the workers are slowed: real SIGSTOP and SIGCONT leave both a third of the time that
-they were busy before, and half of that again while they still keep up, since larger batches cost less.
-No process may die or outgrow its memory, and counts must be exact. Afterwards what producers held back
-is sent, the backlog is worked off and latency becomes normal again.
+First the highest rate that is kept up with is looked for, as in `latency`. Then a tenth of it is the usual
+load, and for a minute three times of it are due. No process may die or outgrow its memory, and counts must
+be exact. What producers held back is sent meanwhile and afterwards, beside the usual load, until the
+backlog is worked off and latency is normal again.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import signal
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from statistics import median
 from typing import Any
 
-from drizzle_benchmarks.outages import Window, outage
+from drizzle_benchmarks.latency import Search, measured
+from drizzle_benchmarks.live import LiveSettings
+from drizzle_benchmarks.numbers import listed, numbers
+from drizzle_benchmarks.outages import outage
 from drizzle_benchmarks.processes import resident_mib
-from drizzle_benchmarks.report import Claim, Report, Row
-from drizzle_benchmarks.runs import WINDOW_MS, show_nothing
+from drizzle_benchmarks.report import Claim, Report, Row, exact_claim
+from drizzle_benchmarks.runs import BATCH_INTERVAL_MS, WINDOW_MS, Loaded, under_load
+from drizzle_benchmarks.scraping import load_began, total
+from drizzle_streams.errors import DrizzleError, explain
 from drizzle_streams.local.cluster import LocalCluster
-from drizzle_streams.local.demo import DemoSettings, run_demo
 
 NAME = "overload"
-FACTOR = 3.0
+FACTOR = 3
+USUAL_SHARE = 0.1
+"""Of the rate that can be kept up with: the load before and after."""
+RATES = (50_000, 100_000, 200_000, 400_000)
+SEARCH_S, SEARCH_WARM_UP_S = 9.0, 3.0
 CALM_S = 8.0
-"""Seconds of load before the overload: what is normal, and how busy workers are, has to be known."""
-LOOKS = 8
-"""How often it is asked, over the last seconds before, how busy workers are."""
-PERIOD_S = 0.4
-"""Workers run for a share of each period: far shorter than a lease."""
-SHARE_MIN = 0.02
-KEEPS_UP_MS = 500.0
-"""With less lag than that, workers still keep up: they get half the time."""
-HALVE_EVERY_S = 2.0
+"""Seconds of load before the overload: what is normal has to be known."""
+AFTER_S_PER_S = (FACTOR - 1) / (1 - USUAL_SHARE)
+"""What was too much in a second of overload takes so many seconds beside the usual load."""
+SLACK = 1.15
+"""How much longer than that it may take: a rate is found in steps, and large batches are cheaper."""
+LOOK_S = 1.0
+LATE_MS_MIN = 1_000.0
+"""Windows that are not later than that say that it was no overload."""
+BACKLOG_S_MAX = 1.0
+"""Of the usual load: what may lie in the logs at the end."""
 MEMORY_MIB = {"worker": 350, "source": 200, "coordinator": 150}
-"""Resident at most, of each service: what the engine promises at this rate."""
+"""Resident at most, of each service."""
 
 
 @dataclass(slots=True)
-class Squeeze:
-    """Slows all workers for `seconds`; remembers what it saw."""
+class Watch:
+    """Looks at a cluster for as long as the load lasts; remembers what it saw."""
 
     seconds: float
     began_at_ms: float = 0.0
-    ended_at_ms: float = 0.0
-    busy: float = 0.0
-    share: float = 1.0
     deaths: int = 0
     lag_max_ms: float = 0.0
+    backlog_max: float = 0.0
+    backlog_end: float = 0.0
     resident_mib: dict[str, float] = field(default_factory=dict[str, float])
 
     async def __call__(self, cluster: LocalCluster) -> None:
-        """From `CALM_S` on; then it watches until the load ends, when it is cancelled or done."""
-        self.busy = await _busy(cluster)
-        self.share = min(1.0, max(SHARE_MIN, self.busy / FACTOR))
+        """From the first records on."""
+        await load_began(cluster)
         self.began_at_ms = time.time() * 1000.0
-        look_at = time.monotonic() + HALVE_EVERY_S
         ends_at = time.monotonic() + self.seconds
-        while time.monotonic() < ends_at:
-            await self._period(cluster)
-            if time.monotonic() >= look_at:
-                look_at = time.monotonic() + HALVE_EVERY_S
-                await self._tighten(cluster)
-        self.ended_at_ms = time.time() * 1000.0
-        self._look(cluster)
+        while (rest_s := ends_at - time.monotonic()) > 0.0:
+            await asyncio.sleep(min(LOOK_S, rest_s))
+            await self._look(cluster)
 
-    async def _tighten(self, cluster: LocalCluster) -> None:
-        jobs = (await cluster.ask("/jobs"))["jobs"]
-        self.lag_max_ms = max([self.lag_max_ms, *(job["frontier_lag"]["ms"] for job in jobs)])
-        if self.lag_max_ms < KEEPS_UP_MS:
-            self.share = max(SHARE_MIN, self.share / 2.0)
-
-    async def _period(self, cluster: LocalCluster) -> None:
-        workers = cluster.of_role("worker")
-        for worker in workers:
-            worker.signal(signal.SIGSTOP)
-        try:
-            self._look(cluster)
-            await asyncio.sleep(PERIOD_S * (1.0 - self.share))
-        finally:
-            for worker in workers:
-                worker.signal(signal.SIGCONT)
-        await asyncio.sleep(PERIOD_S * self.share)
-
-    def _look(self, cluster: LocalCluster) -> None:
+    async def _look(self, cluster: LocalCluster) -> None:
         services = [service for role in MEMORY_MIB for service in cluster.of_role(role)]
         self.deaths = sum(service.starts - 1 for service in services)
         for service in services:
             if service.pid is not None:
                 found = max(self.resident_mib.get(service.role, 0.0), resident_mib(service.pid))
                 self.resident_mib[service.role] = found
-
-
-async def _busy(cluster: LocalCluster) -> float:
-    """The share of their time that workers computed, over the last seconds of the calm."""
-    await asyncio.sleep(CALM_S / 2)
-    seen: list[float] = []
-    for _ in range(LOOKS):
-        await asyncio.sleep(CALM_S / 2 / LOOKS)
-        seen += [float(worker["busy"]) for worker in (await cluster.ask("/status"))["workers"]]
-    return median(seen) if seen else 1.0
+        jobs = (await cluster.ask("/jobs"))["jobs"]
+        self.lag_max_ms = max([self.lag_max_ms, *(job["frontier_lag"]["ms"] for job in jobs)])
+        self.backlog_end = await total(cluster, "source", "drizzle_backlog_records")
+        self.backlog_max = max(self.backlog_max, self.backlog_end)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """How much load, for how long."""
-    parser.add_argument("--rate", type=int, default=20_000, help="events per second (default: 20000)")
-    parser.add_argument("--overload-seconds", type=float, default=60.0, help="length of the overload (60)")
-    parser.add_argument("--after-seconds", type=float, default=60.0, help="load after it (60)")
+    """Where the rate is looked for, and how long the overload is."""
+    parser.add_argument("--rates", type=numbers, default=RATES, help=f"tried first ({listed(RATES)})")
+    parser.add_argument("--halvings", type=int, default=1, help="after the first rate too high (%(default)s)")
+    parser.add_argument("--overload-seconds", type=float, default=60.0, help="of overload (%(default)s)")
 
 
 async def run(arguments: argparse.Namespace) -> Report:
-    """One run: calm, overload, afterwards."""
-    squeeze = Squeeze(arguments.overload_seconds)
-    seconds = CALM_S + arguments.overload_seconds + arguments.after_seconds
-    with tempfile.TemporaryDirectory(prefix="drizzle-bench-") as folder:
-        settings = DemoSettings(
-            directory=Path(folder),
-            rate=arguments.rate,
-            seconds=seconds,
-            window=f"{WINDOW_MS}ms",
-            window_ms=WINDOW_MS,
-            kill="none",
-            speculation=False,
-            disturb=squeeze,
-        )
-        found = await run_demo(settings, show_nothing)
-    windows = [(float(end), float(last), float(first)) for end, last, first in found["latency_ms_by_window"]]
-    row = _row(found, windows, squeeze)
+    """Find the rate; then calm, overload, and all that it takes to work it off."""
+    rate = await _sustainable(arguments.rates, arguments.halvings)
+    usual, overload_s = round(rate * USUAL_SHARE), arguments.overload_seconds
+    normal_within_s = round(overload_s * AFTER_S_PER_S * SLACK + CALM_S, 1)
+    seconds = CALM_S + overload_s + normal_within_s + CALM_S
+    watch = Watch(seconds)
+    surge = f"{CALM_S:g}:{overload_s:g}:{FACTOR * rate}"
+    found = await under_load(usual, seconds, speculation=False, disturb=watch, surge=surge)
+    row = _row(found, watch, rate, overload_s)
+    stated = {
+        "factor": FACTOR,
+        "overload_seconds": overload_s,
+        "seconds": seconds,
+        "batch_interval_ms": BATCH_INTERVAL_MS,
+        "window_ms": WINDOW_MS,
+    }
+    overloaded_at_ms = watch.began_at_ms + CALM_S * 1000.0
     shown: Mapping[str, Any] = {
         "event": row["event"],
-        "fault_at_ms": squeeze.began_at_ms,
-        "windows": windows,
+        "fault_at_ms": overloaded_at_ms,
+        "windows": found.windows,
     }
-    stated = {"rate": arguments.rate, "seconds": seconds, "factor": FACTOR, "batch_interval_ms": 50}
-    return Report(NAME, stated, [row], _claims(row), [shown])
+    return Report(NAME, stated, [row], _claims(row, normal_within_s), [shown])
 
 
-def _row(found: Mapping[str, Any], windows: list[Window], squeeze: Squeeze) -> Row:
-    measured = outage(windows, squeeze.began_at_ms)
-    overload_s = (squeeze.ended_at_ms - squeeze.began_at_ms) / 1000.0
-    total_s = measured.seconds_to_normal
+async def _sustainable(rates: tuple[int, ...], halvings: int) -> int:
+    """The highest rate that was kept up with, exactly. Raises `DrizzleError` where none was."""
+    search, best = Search(rates, halvings), 0
+    while (rate := search.next()) is not None:
+        row = await measured(LiveSettings(rate, BATCH_INTERVAL_MS, SEARCH_S, SEARCH_WARM_UP_S))
+        kept_up = bool(row["sustained"] and row["exact"])
+        best = max(best, rate * kept_up)
+        search.found(kept_up=kept_up)
+    if not best:
+        wanted, remedy = "a rate that is kept up with", "Try lower --rates, or when the machine does less."
+        found = f"none of {listed(sorted(rates))}"
+        raise DrizzleError(explain("bench overload", wanted=wanted, found=found, remedy=remedy))
+    return best
+
+
+def _row(found: Loaded, watch: Watch, rate: int, overload_s: float) -> Row:
+    seen = outage(found.windows, watch.began_at_ms + CALM_S * 1000.0)
+    total_s = seen.seconds_to_normal
     return {
-        "event": f"workers stopped {1 - squeeze.share:.0%} of the time for {overload_s:.0f} s",
-        "exact": bool(found["exact"]),
-        "sent": found["sent"],
-        "normal_window_latency_ms": round(measured.normal_ms, 1),
-        "peak_window_latency_ms": round(measured.peak_ms, 1),
+        "event": f"{FACTOR} times {rate} events/s for {overload_s:g} s",
+        "sustainable_rate": rate,
+        "exact": bool(found.report["exact"]),
+        "sent": found.report["sent"],
+        "normal_window_latency_ms": round(seen.normal_ms, 1),
+        "peak_window_latency_ms": round(seen.peak_ms, 1),
         "seconds_to_normal": None if total_s is None else round(max(0.0, total_s - overload_s), 3),
-        "replayed_batches": found["replayed_batches"],
-        "survivors_max_gap_ms": round(measured.first_rows_max_gap_ms, 1),
-        "busy_before": round(squeeze.busy, 3),
-        "share_of_time": round(squeeze.share, 3),
-        "lag_max_ms": round(squeeze.lag_max_ms, 1),
-        "posts_held_back": found["throttled"],
-        "deaths": squeeze.deaths,
-        "resident_mib": {role: round(mib, 1) for role, mib in squeeze.resident_mib.items()},
+        "replayed_batches": found.report["replayed_batches"],
+        "survivors_max_gap_ms": round(seen.first_rows_max_gap_ms, 1),
+        "lag_max_ms": round(watch.lag_max_ms, 1),
+        "backlog_max": round(watch.backlog_max),
+        "backlog_end": round(watch.backlog_end),
+        "posts_held_back": found.report["throttled"],
+        "deaths": watch.deaths,
+        "resident_mib": {role: round(mib, 1) for role, mib in watch.resident_mib.items()},
     }
 
 
-def _claims(row: Row) -> list[Claim]:
+def _claims(row: Row, normal_within_s: float) -> list[Claim]:
+    late_ms = row["peak_window_latency_ms"]
+    backlog_max = row["sustainable_rate"] * USUAL_SHARE * BACKLOG_S_MAX
     claims = [
-        Claim("runs with exact counts", float(row["exact"]), 1, "runs", at_least=True),
+        exact_claim([row]),
         Claim("processes that died", float(row["deaths"]), 0, "processes"),
-        Claim("workers fell behind by", row["lag_max_ms"], KEEPS_UP_MS, "ms", at_least=True),
-        Claim("latency is normal again after the overload", row["seconds_to_normal"], 60.0, "s"),
+        Claim("windows were late by", late_ms, LATE_MS_MIN, "ms", at_least=True),
+        Claim("backlog at the end", row["backlog_end"], backlog_max, "records"),
+        Claim("latency is normal again after the overload", row["seconds_to_normal"], normal_within_s, "s"),
     ]
     for role, bound in MEMORY_MIB.items():
         claims.append(Claim(f"memory of a {role}", row["resident_mib"].get(role), bound, "MiB"))

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from drizzle_benchmarks.outages import Window
 from drizzle_streams.local.demo import DemoSettings, DemoState, Disturb, run_demo
@@ -24,32 +24,30 @@ class Loaded:
     windows: list[Window]
 
 
-async def under_load(
-    rate: int,
-    seconds: float,
-    *,
-    kill: str = "none",
-    disturb: Disturb | None = None,
-    workers: int = 2,
-    standby: bool = False,
-    group_size: int = 20,
-    speculation: bool = True,
-) -> Loaded:
+class Asked(TypedDict, total=False):
+    """What may be other than usual; as in `DemoSettings`, but nobody is killed unless told."""
+
+    kill: str
+    disturb: Disturb
+    workers: int
+    standby: bool
+    group_size: int
+    speculation: bool
+    surge: str
+
+
+async def under_load(rate: int, seconds: float, **asked: Unpack[Asked]) -> Loaded:
     """One run of the Yahoo Streaming Benchmark with a SIGKILL half-way, or something done beside it."""
+    asked.setdefault("kill", "none")
     with tempfile.TemporaryDirectory(prefix="drizzle-bench-") as folder:
         settings = DemoSettings(
             directory=Path(folder),
             rate=rate,
             seconds=seconds,
-            workers=workers,
             batch_interval_ms=BATCH_INTERVAL_MS,
             window=f"{WINDOW_MS}ms",
             window_ms=WINDOW_MS,
-            kill=kill,
-            standby=standby,
-            group_size=group_size,
-            speculation=speculation,
-            disturb=disturb,
+            **asked,
         )
         report = await run_demo(settings, show_nothing)
     windows = [(float(end), float(last), float(first)) for end, last, first in report["latency_ms_by_window"]]

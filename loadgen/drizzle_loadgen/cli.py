@@ -114,7 +114,9 @@ def _add_run(commands_of: _Subparsers) -> None:
     _option(parser, "--seconds", 30.0, "length of the schedule")
     start = f"{_START} (default: the next full second); a past time is caught up with"
     parser.add_argument("--start-ms", type=int, help=start)
-    _option(parser, "--block-ms", 5.0, "span of the events in one block")
+    _option(parser, "--block-ms", 5.0, "span of the events in one block, when most are due")
+    surge = "RATE events per second for SECONDS, from FROM seconds after the start on"
+    parser.add_argument("--surge", metavar="FROM:SECONDS:RATE", help=surge)
     fault = "kill, pause or resume a process, SECONDS after the start; may be repeated"
     parser.add_argument("--fault", action="append", default=[], metavar="SECONDS:ACTION:PID", help=fault)
     _add_bounds(parser)

@@ -26,6 +26,7 @@ from drizzle_loadgen.run import RunResult, RunSettings, next_start_ms
 from drizzle_loadgen.run import run as run_load
 from drizzle_loadgen.settings import INGEST_TOKEN, bearer, minted
 from drizzle_loadgen.sink import RedisSink, wait_exact
+from drizzle_loadgen.surge import Surge
 from drizzle_streams.protocol.tokens import TokenKind
 
 
@@ -52,7 +53,13 @@ def run(options: argparse.Namespace) -> int:
     """Post events to the sources and report."""
     start_ms = next_start_ms(Clock().now_ms()) if options.start_ms is None else options.start_ms
     settings = RunSettings(
-        workload=Workload(options.seed, start_ms, options.rate, options.with_skew),
+        workload=Workload(
+            options.seed,
+            start_ms,
+            options.rate,
+            options.with_skew,
+            Surge.parse(options.surge) if options.surge else None,
+        ),
         seconds=options.seconds,
         stream=options.stream,
         block_ms=options.block_ms,
@@ -153,7 +160,8 @@ def _recorded(path: str) -> tuple[Workload, Coverage]:
     text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
     try:
         found: dict[str, Any] = json.loads(text)
-        workload = Workload(found["seed"], found["start_ms"], found["rate"], found["skew"])
+        surge = Surge(**found["surge"]) if found["surge"] else None
+        workload = Workload(found["seed"], found["start_ms"], found["rate"], found["skew"], surge)
         coverage = Coverage(
             found["events"],
             found["block_events"],

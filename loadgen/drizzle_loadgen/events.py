@@ -19,6 +19,7 @@ import polars as pl
 
 from drizzle_loadgen.errors import UsageError
 from drizzle_loadgen.hashing import MASK, base_of, hash_at, hash_column
+from drizzle_loadgen.surge import Surge
 
 CAMPAIGNS = 100
 ADS_PER_CAMPAIGN = 10
@@ -74,6 +75,7 @@ class Workload:
 
     Event i is due at `start_ms + i * 1000 // rate` (Unix time, ms) and carries that as its event time; with
     `skew` the event time is moved by -49..50 ms, and for one event in 100,000 by up to 60 s into the past.
+    `surge` is a time in which more are due.
     Not slotted, because the tables of text fragments are made on first use and kept.
     """
 
@@ -81,6 +83,7 @@ class Workload:
     start_ms: int
     rate: int
     skew: bool = False
+    surge: Surge | None = None
     _content_base: int = field(init=False, repr=False, compare=False)
     _skew_base: int = field(init=False, repr=False, compare=False)
 
@@ -94,7 +97,19 @@ class Workload:
 
     def due_ms(self, index: int) -> float:
         """When event `index` is due, in Unix ms, not rounded."""
+        if self.surge is not None:
+            return self.start_ms + self.surge.due_ms(index, self.rate)
         return self.start_ms + index * 1000 / self.rate
+
+    def events(self, seconds: float) -> int:
+        """How many events are due in the first seconds, at least one."""
+        due = self.rate * seconds if self.surge is None else self.surge.events(self.rate, seconds)
+        return max(1, round(due))
+
+    @property
+    def highest_rate(self) -> int:
+        """Events per second when most are due."""
+        return self.rate if self.surge is None else max(self.rate, self.surge.rate)
 
     def facts(self, first: int, count: int) -> pl.DataFrame:
         """What the oracle needs of events [first, first + count).
@@ -176,7 +191,7 @@ class Workload:
         ).select(
             index,
             hash_column(self._content_base, index).alias("drawn"),
-            (pl.lit(self.start_ms, pl.Int64) + index.cast(pl.Int64) * 1000 // self.rate).alias("due_ms"),
+            (pl.lit(self.start_ms, pl.Int64) + self._due(index.cast(pl.Int64))).alias("due_ms"),
         )
         heads, middles = pl.lit(_HEADS, pl.UInt64), pl.lit(_MIDDLES, pl.UInt64)
         return drawn.select(
@@ -186,6 +201,9 @@ class Workload:
             "due_ms",
             self._event_time().alias("event_time"),
         )
+
+    def _due(self, index: pl.Expr) -> pl.Expr:
+        return index * 1000 // self.rate if self.surge is None else self.surge.due(index, self.rate)
 
     def _event_time(self) -> pl.Expr:
         due_ms = pl.col("due_ms")

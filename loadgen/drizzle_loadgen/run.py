@@ -84,6 +84,7 @@ class RunResult:
             "start_ms": workload.start_ms,
             "rate": workload.rate,
             "skew": workload.skew,
+            "surge": None if workload.surge is None else asdict(workload.surge),
             "stream": self.stream,
             **asdict(self.coverage),
             "sent": pace.sent_events,

@@ -52,13 +52,13 @@ class Schedule:
 
     @classmethod
     def of(cls, workload: Workload, seconds: float, block_ms: float) -> Schedule:
-        """`seconds` of the workload in blocks of about `block_ms` (at least one event each)."""
+        """`seconds` of the workload in blocks of about `block_ms`, when most is due; of an event at least."""
         if seconds <= 0 or block_ms <= 0:
             raise UsageError(f"seconds and block-ms: wanted more than 0, found {seconds} and {block_ms}")
         return cls(
             workload=workload,
-            events=max(1, round(workload.rate * seconds)),
-            block_events=max(1, round(workload.rate * block_ms / 1000)),
+            events=workload.events(seconds),
+            block_events=max(1, round(workload.highest_rate * block_ms / 1000)),
         )
 
     @property
@@ -69,7 +69,7 @@ class Schedule:
     @property
     def blocks_ahead(self) -> int:
         """How many blocks one call makes: about AHEAD_MS of them."""
-        wanted = self.workload.rate * AHEAD_MS // 1000 // self.block_events
+        wanted = self.workload.highest_rate * AHEAD_MS // 1000 // self.block_events
         return max(1, min(wanted, RENDER_EVENTS_MAX // self.block_events))
 
     def make(self, number: int, count: int) -> list[Block]:

@@ -37,6 +37,8 @@ LOAD_SLACK_S = 180.0
 BLOCKS_PER_BATCH = 5
 """Posts in a batch interval; each goes to one of the sources in turn."""
 BLOCK_MS_MIN = 5.0
+BLOCK_MS_SURGE = 2.0
+"""Blocks have one size, so at other times this is many times longer."""
 KILLS = ("worker", "coordinator", "source", "redis", "none")
 
 Values = dict[str, Any]
@@ -51,7 +53,8 @@ class DemoSettings:
     """What is asked of a demo run; `kill` names who gets SIGKILL half-way.
 
     For benchmarks: `disturb`; `pack`, which makes the job what is posted; `warm_up_s`, the seconds whose
-    windows count for exactness, but not for latency.
+    windows count for exactness, but not for latency; `surge`, a time with another rate, as the load
+    generator takes it.
     """
 
     directory: Path
@@ -71,10 +74,13 @@ class DemoSettings:
     disturb: Disturb | None = None
     pack: Pack = Job.to_bytes
     warm_up_s: float = 0.0
+    surge: str = ""
 
     @property
     def block_ms(self) -> float:
         """Span of the events in one post: producers batch, too, more finely than the cluster does."""
+        if self.surge:
+            return BLOCK_MS_SURGE
         return max(BLOCK_MS_MIN, self.batch_interval_ms / BLOCKS_PER_BATCH)
 
 
@@ -179,6 +185,7 @@ class _Run:
             str(settings.seconds),
             "--block-ms",
             f"{settings.block_ms:g}",
+            *(["--surge", settings.surge] if settings.surge else []),
             "--progress",
             "--json",
             str(self.run_file),
