@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from drizzle_benchmarks import scheduling_model
 from drizzle_benchmarks.cells import cell
 
 HEAD = """# Results of the benchmarks
@@ -32,7 +33,9 @@ def page(names: Sequence[str], results: Path, failures: Mapping[str, str], place
         if name in failures:
             parts.append(f"**Failed when it was last run:** {_plain(failures[name])[:FAILURE_MAX]}\n")
         if file.exists():
-            parts += _result(json.loads(file.read_text()), results / f"{name}.png", place)
+            found = json.loads(file.read_text())
+            parts += _result(found, results / f"{name}.png", place)
+            parts += _more_machines(found["rows"]) if name == "scheduling" else ()
         elif name not in failures:
             parts.append("Not measured yet.\n")
     return "\n".join(parts)
@@ -68,6 +71,16 @@ def _result(found: Mapping[str, Any], picture: Path, place: Path) -> Iterator[st
         )
     if len(found["rows"]) > ROWS_MAX:
         yield f"{len(found['rows']) - ROWS_MAX} more rows are in the JSON file.\n"
+
+
+def _more_machines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What many real machines would see, where enough was measured for it."""
+    lines = scheduling_model.table(rows)
+    if lines:
+        yield "What many real machines would see, with groups of 100 and batches of 100 ms"
+        yield "([the model](../benchmarks.md#what-more-machines-would-see)).\n"
+        yield f"{scheduling_model.stated(rows)}\n"
+        yield from _table(scheduling_model.HEAD, lines)
 
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> Iterator[str]:
