@@ -332,7 +332,8 @@ async def test_integer_and_date_keys_have_plain_names(server: EmbeddedRedis) -> 
     table = pl.DataFrame({"key": [7, None], "n": [1, 2]})
     times = pl.DataFrame({"key": [datetime.datetime(2024, 1, 1, 12, 30, tzinfo=datetime.UTC)], "n": [3]})
     async with writer(server.url) as sink, reader(server) as client:
-        await sink.write([(token(0), table), (token(1), times), (token(2), times.with_columns(key=b"\xff:"))])
+        for number, rows in enumerate([table, times, times.with_columns(key=b"\xff:")]):
+            await sink.write([(token(number), rows)])
         assert await members(client, "p:keys") == {
             "p:7",
             "p:%null",

@@ -8,11 +8,14 @@ packing one argument per cell costs three times as much in the client and in Red
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
+from typing import Any
 
 import msgpack
 import polars as pl
 
 from drizzle_streams.connectors.base import data_columns
+from drizzle_streams.engine import eager
 from drizzle_streams.engine.columns import WINDOW_END, WINDOW_START
 
 RESERVED_NAMES = frozenset({"windows", "window", "keys", "tokens"})
@@ -34,16 +37,27 @@ def packed(names: Sequence[str]) -> bytes:
     return _packed(list(names))
 
 
-def chunks(frame: pl.DataFrame, keys: Sequence[str]) -> Iterator[bytes]:
-    """The rows in order, up to `ROWS_PER_CHUNK` at a time: keys, window starts, one array per field.
+def packed_rows(frames: Sequence[pl.DataFrame], keys: Sequence[str]) -> list[list[bytes]]:
+    """For each frame its rows in order, up to `ROWS_PER_CHUNK` in one piece; the frames have one schema.
 
-    Window starts are `false` where the rows have none.
+    A piece is keys, window starts (`false` where the rows have none), one array per field.
     """
+    heights = [frame.height for frame in frames]
+    if sum(heights) > ROWS_PER_CHUNK:
+        return [list(_pieces(frame, keys)) for frame in frames]
+    columns = _columns(eager.stacked(frames), keys)  # a few rows cost as much to make text of as many
+    edges = pairwise(accumulate(heights, initial=0))
+    return [[_packed([column and column[first:end] for column in columns])] for first, end in edges]
+
+
+def _pieces(frame: pl.DataFrame, keys: Sequence[str]) -> Iterator[bytes]:
     for first in range(0, frame.height, ROWS_PER_CHUNK):
-        part = frame.slice(first, ROWS_PER_CHUNK) if frame.height > ROWS_PER_CHUNK else frame
-        windows = _text(part[WINDOW_START]) if WINDOW_START in part.columns else False
-        fields = [_text(part[name]) for name in field_names(part, keys)]
-        yield _packed([_key_names(part, keys), windows, *fields])
+        yield _packed(_columns(frame.slice(first, ROWS_PER_CHUNK), keys))
+
+
+def _columns(frame: pl.DataFrame, keys: Sequence[str]) -> list[Any]:
+    windows = _text(frame[WINDOW_START]) if WINDOW_START in frame.columns else False
+    return [_key_names(frame, keys), windows, *(_text(frame[name]) for name in field_names(frame, keys))]
 
 
 def _packed(value: list) -> bytes:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 import polars as pl
 
 from drizzle_streams.connectors.base import SinkToken
-from drizzle_streams.connectors.redis_rows import chunks, field_names, packed
+from drizzle_streams.connectors.redis_rows import field_names, packed, packed_rows
 from drizzle_streams.errors import StoreError, explain
 from drizzle_streams.stores.base import require_within
 from drizzle_streams.stores.redis_link import LinkBounds, RedisLink, script
@@ -75,20 +75,23 @@ class RedisWriter:
 
     def _pack(self, writes: Sequence[tuple[SinkToken, pl.DataFrame]]) -> list[tuple[Arguments, int]]:
         """The script's arguments for each token, and the bytes of its rows."""
-        return [self._pack_token(token, frame) for token, frame in writes]
-
-    def _pack_token(self, token: SinkToken, frame: pl.DataFrame) -> tuple[Arguments, int]:
-        rows = list(chunks(frame, self._keys))
-        rows_bytes = sum(map(len, rows))
-        require_within(_rows_of(token), rows_bytes, TOKEN_BYTES_MAX)
-        fields = packed(field_names(frame, self._keys))
-        return (token.scope, token.batch, fields, len(rows), *rows), rows_bytes
+        if not writes:
+            return []
+        fields = packed(field_names(writes[0][1], self._keys))
+        pieces = packed_rows([frame for _, frame in writes], self._keys)
+        return [_arguments(token, fields, rows) for (token, _), rows in zip(writes, pieces, strict=True)]
 
     async def _call(self, arguments: Arguments) -> None:
         keys = [f"{self._prefix}:{name}" for name in ("tokens", "windows", "keys")]
         call = ("EVAL", _WRITE, len(keys), *keys, self._prefix, *arguments)
         (written,) = await self.link.run("writing results", [call])
         self.tokens_skipped += written.count(0)
+
+
+def _arguments(token: SinkToken, fields: bytes, rows: Sequence[bytes]) -> tuple[Arguments, int]:
+    rows_bytes = sum(map(len, rows))
+    require_within(_rows_of(token), rows_bytes, TOKEN_BYTES_MAX)
+    return (token.scope, token.batch, fields, len(rows), *rows), rows_bytes
 
 
 def _calls(tokens: Sequence[tuple[Arguments, int]]) -> Iterator[Arguments]:
