@@ -99,8 +99,10 @@ def listed_blocks_suffice(seed: int, monkeypatch: pytest.MonkeyPatch) -> int:
     announce = WorkerJob._tell
 
     def only_new(self: WorkerJob, stage, wanted, run, out) -> None:
-        """Runs that reach back to what the lists name are not announced at all."""
-        if wanted.owner == self.worker or run.last > known:
+        """Of what the lists name nothing is announced to others."""
+        if wanted.owner != self.worker:
+            run = replace(run, first=BatchId(max(run.first, known + 1)))
+        if run.first <= run.last:
             announce(self, stage, wanted, run, out)
 
     asked: list[int] = []
