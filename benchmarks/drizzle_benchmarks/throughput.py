@@ -35,7 +35,8 @@ PARTITIONS = 8
 LEASE_MS = 10_000
 """All processes share the cores, and all of them are busy: that is no death."""
 RUN_S_MAX = 120.0
-POLL_S = 0.1
+POLL_S = 0.5
+"""Looking takes the time of the same cores; when the last result came is known from Redis."""
 OF_POLARS_MIN = 0.7
 TWO_CORES_MIN = 1.8
 
