@@ -24,6 +24,21 @@ def test_every_element_is_a_row_beside_what_its_row_had(rows: list[tuple[list[in
     assert found.rows() == [(one, text) for many, text in rows for one in many or ()]
 
 
+def test_only_what_is_kept_is_repeated() -> None:
+    schema = {
+        "many": pl.List(pl.Int64()),
+        "text": pl.String(),
+        "long": pl.String(),
+        "__partition": pl.UInt16(),
+    }
+    frame = pl.DataFrame([([1, 2], "a", "x", 7), ([], "b", "y", 8)], schema=schema, orient="row")
+    steps = Steps([Explode("many", kept=("text",))], {}, schema)
+    assert steps.run(frame).rows(named=True) == [
+        {"many": 1, "text": "a", "__partition": 7},
+        {"many": 2, "text": "a", "__partition": 7},
+    ]
+
+
 @pytest.mark.parametrize(("column", "settled"), [("at", 1), ("other", 0)])
 def test_a_column_that_is_exploded_has_its_values_only_then(column: str, settled: int) -> None:
     schema = {"at": pl.List(pl.Int64()), "other": pl.Int64()}

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import drizzle_streams as dz
+from drizzle_streams.api.job import Job
 from drizzle_streams.api.stream import Stream
+from drizzle_streams.engine.program import Explode
 from drizzle_streams.testing import crash
 
 WORDS = st.sampled_from(["a", "bb", "ü", ""])
@@ -22,10 +24,14 @@ def words() -> Stream:
     return lines.with_columns(word=pl.col("line").str.split(" ")).explode("word")
 
 
+def words_job() -> Job:
+    return words().filter(pl.col("word") != "").group_by("word").agg(n=dz.count()).to(dz.redis("w")).job("w")
+
+
 @settings(max_examples=30)
 @given(lines=LINES, place=st.integers(0, 20), workers=st.integers(1, 3))
 def test_words_are_counted_once(lines: list[str], place: int, workers: int) -> None:
-    job = words().filter(pl.col("word") != "").group_by("word").agg(n=dz.count()).to(dz.redis("w")).job("w")
+    job = words_job()
     given_lines: list[Any] = [{"line": line} for line in lines]
     batches = [given_lines[:place], crash(), given_lines[place:]]
     result = dz.testing.run(job, batches, workers=workers, partitions=3, stream_partitions=2)
@@ -42,6 +48,11 @@ def test_the_first_element_is_the_first_of_the_list() -> None:
     ]
     result = dz.testing.run(ends.to(dz.redis("o")).job("o"), batches)
     assert result.rows.select("who", "first", "last").rows()[-1:] == [("ann", "x", "w")]
+
+
+def test_columns_that_nothing_reads_are_not_repeated() -> None:
+    (step,) = [one for one in words_job().compile().program.stages[0].steps if isinstance(one, Explode)]
+    assert step == Explode("word", kept=("word",))
 
 
 def test_a_filter_that_may_fail_stays_behind() -> None:

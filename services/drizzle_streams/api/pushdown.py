@@ -84,7 +84,7 @@ def pruned(line: Line, needed: Collection[str]) -> Pruned:
                 joined.append((*step.right_on, *(name for name in wanted if name not in schema)))
                 wanted = {name: None for name in wanted if name in schema} | dict.fromkeys(step.left_on)
             case Explode(column):
-                kept.append(step)
+                kept.append(replace(step, kept=tuple(wanted)))
                 wanted |= {column: None}
             case _:
                 assert_never(step)

@@ -108,12 +108,20 @@ def _run(step: _Ready, frame: pl.DataFrame) -> pl.DataFrame:
             return eager.select(frame, (*exprs, *own))
         case WithColumns(exprs):
             return eager.with_columns(frame, exprs)
-        case Explode(column):
-            return eager.exploded(frame, column)
+        case Explode(column, kept):
+            return eager.exploded(_narrowed(frame, column, kept), column)
         case TableJoin():
             return step.run(frame)
         case _:
             assert_never(step)
+
+
+def _narrowed(frame: pl.DataFrame, column: str, kept: Sequence[str] | None) -> pl.DataFrame:
+    """Without the columns that nobody would read of many more rows."""
+    if kept is None:
+        return frame
+    wanted = {column, *kept}
+    return pl.DataFrame([one for one in frame.get_columns() if one.name in wanted or is_reserved(one.name)])
 
 
 def _assigns(step: _Ready, column: str) -> bool:

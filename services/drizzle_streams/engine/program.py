@@ -66,10 +66,11 @@ class JoinTable:
 class Explode:
     """Put a row for each element of a list column in place of the row, in the list's order.
 
-    An empty list, or null, gives no row.
+    An empty list, or null, gives no row. Of the other columns those in `kept` are repeated; None: all.
     """
 
     column: str
+    kept: tuple[str, ...] | None = None
 
 
 Step = Filter | Select | WithColumns | JoinTable | Explode
