@@ -50,14 +50,14 @@ class Place:
         self.temporary.mkdir()
         self._running: list[subprocess.Popen[bytes]] = []
 
-    def start(self, *arguments: str) -> Running:
-        """Start `drizzle` with these arguments."""
+    def start(self, *arguments: str, **more: str) -> Running:
+        """Start `drizzle` with these arguments, and `more` in its environment."""
         out = self.folder / f"out-{len(self._running)}.txt"
         with out.open("wb") as written:
             process = subprocess.Popen(
                 [sys.executable, "-m", "drizzle_streams.cli", *arguments],
                 cwd=self.folder,
-                env=environment(TMPDIR=str(self.temporary)),
+                env=environment(TMPDIR=str(self.temporary), **more),
                 stdin=subprocess.DEVNULL,
                 stdout=written,
                 stderr=subprocess.STDOUT,

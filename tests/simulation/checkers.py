@@ -23,9 +23,7 @@ def demand_everything(world: World, within_s: float = 10.0) -> None:
     world.run(0.1)
 
     total = by_group(
-        sum_records(
-            record for name in set(world.history.layout) for log in world.disks[name].logs for record in log
-        )
+        sum_records(record for disk in world.disks.values() for log in disk.logs for record in log)
     )
     expected = [for_partitions(2, total, [p]) for p in range(2)]
 

@@ -97,6 +97,7 @@ class SimHistory:
 
     disks: dict[str, SimSourceDisk]
     layout: tuple[str, ...] = ()
+    since: tuple[int, ...] = ()
     fixed: dict[tuple[int, int], Bounds] = field(default_factory=dict)
 
     def fix(self, bounds: Sequence[Bounds]) -> None:
@@ -104,6 +105,8 @@ class SimHistory:
             known = self.fixed.setdefault((bound.batch, bound.partition), bound)
             if known != bound:
                 raise BrokenPromiseError(f"a batch is the same for ever, but {known} became {bound}")
+            if self.since and bound.batch < self.since[bound.partition]:
+                raise BrokenPromiseError(f"{bound} is of a batch before its source joined")
             before = self.fixed.get((bound.batch - 1, bound.partition))
             if before is not None and before.end != bound.first:
                 raise BrokenPromiseError(f"input between {before} and {bound} is skipped or doubled")
@@ -115,6 +118,8 @@ class SimHistory:
     def records(self, batch: int) -> list[NumberRecord]:
         found: list[NumberRecord] = []
         for partition in range(len(self.layout)):
+            if self.since and batch < self.since[partition]:
+                continue
             bound = self.fixed[(batch, partition)]
             owner, local = self.local(partition)
             found += self.disks[owner].logs[local][bound.first : bound.end]

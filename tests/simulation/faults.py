@@ -9,6 +9,7 @@ from drizzle_streams.model.ids import COORDINATOR
 from tests.simulation.world import Life, Weather, World
 
 WORKERS_MAX = 4
+SOURCES_MAX = 3
 
 
 class Nemesis:
@@ -45,6 +46,7 @@ class Nemesis:
             self._join,
             self._exit_worker,
             self._drain,
+            self._add_source,
         ]
         world.random.choice(blows)()
         world.at(world.now + world.uniform(0.05, 1.2), self._strike)
@@ -75,6 +77,10 @@ class Nemesis:
     def _join(self) -> None:
         if len(self.world.of_kind("worker")) < WORKERS_MAX:
             self._tell(f"join {self.world.start_worker().id}")
+
+    def _add_source(self) -> None:
+        if len(self.world.disks) < SOURCES_MAX:
+            self._tell(f"add {self.world.add_source().id}")
 
     def _drain(self) -> None:
         """A worker is asked to stop; another comes."""

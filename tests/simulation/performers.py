@@ -87,6 +87,9 @@ class SimWorker:
             cohort.state = {p: s for p, s in cohort.state.items() if p in action.partitions}
             cohort.chains = ()
 
+    def _LayOut(self, action: act.LayOut) -> None:  # noqa: N802
+        self.spec = action.spec
+
     def _MergeCohorts(self, action: act.MergeCohorts) -> None:  # noqa: N802
         cohort = self.cohorts.get(action.cohort)
         other = self.cohorts.pop(action.other, None)
@@ -417,6 +420,7 @@ class SimSource:
             start = self.disk.starts[local] if first is None else first
             end = min(len(self.disk.logs[local]), start + action.records_max)
             bounds.append(Bounds(action.batch, partition, Offset(start), Offset(max(start, end))))
+        self.world.learn_layout()
         self.world.history.fix(bounds)
         self.disk.bounds.setdefault(action.job, {})[action.batch] = tuple(bounds)
         return ev.BatchSealed(action.job, action.stage, action.batch, tuple(bounds), 0)

@@ -134,14 +134,6 @@ def test_a_source_that_is_away_when_a_job_is_placed_is_read_all_the_same() -> No
     demand_everything(world)
 
 
-def test_a_source_that_comes_after_a_job_was_laid_out_is_told_of() -> None:
-    world = settled(sources=1)
-    world.disks["source-9"] = type(world.disks["source-1"])(2)
-    world.start_source("source-9")
-    world.run(1.0)
-    assert "SourceNotRead" in kinds(world)
-
-
 def test_the_same_seed_is_the_same_story() -> None:
     def told(seed: int) -> list[tuple[float, str, str]]:
         world = World(seed)

@@ -28,7 +28,14 @@ from drizzle_streams.model.ids import COORDINATOR, BatchId, Generation, NodeId, 
 from drizzle_streams.model.job import JobSpec
 from drizzle_streams.protocol.codec import decode_envelope, encode_envelope
 from drizzle_streams.protocol.messages import Envelope
-from tests.simulation.disks import SimHistory, SimLedger, SimSink, SimSnapshots, SimSourceDisk
+from tests.simulation.disks import (
+    BrokenPromiseError,
+    SimHistory,
+    SimLedger,
+    SimSink,
+    SimSnapshots,
+    SimSourceDisk,
+)
 from tests.simulation.performers import Block, SimCoordinator, SimSource, SimWorker, TaskRun
 from tests.simulation.values import JOB, spec, sum_records
 
@@ -287,6 +294,12 @@ class World:
         life.performer = SimWorker(self, life)
         return self._begin(life)
 
+    def add_source(self) -> Life:
+        """A source that nobody knew before."""
+        name = f"source-{len(self.disks) + 1}"
+        self.disks[name] = SimSourceDisk(STREAM_PARTITIONS_PER_SOURCE)
+        return self.start_source(name)
+
     def start_source(self, name: str) -> Life:
         life = Life(self, NodeId(name), "source")
         role = Source(SourceSettings(SourceId(name), f"sim://{name}", STREAM_PARTITIONS_PER_SOURCE))
@@ -352,8 +365,12 @@ class World:
 
     def learn_layout(self) -> None:
         """The oracle reads where stream partitions lie from the coordinator's decision."""
-        if not self.history.layout and self.job_state.layouts:
-            self.history.layout = self.job_state.layouts[0].owners
+        if self.job_state.layouts:
+            layout = self.job_state.layouts[0]
+            if self.history.layout != layout.owners[: len(self.history.layout)]:
+                raise BrokenPromiseError(f"partitions of {self.history.layout} became {layout.owners}")
+            if len(layout.owners) > len(self.history.layout):
+                self.history.layout, self.history.since = layout.owners, layout.since
 
     @property
     def written(self) -> int:

@@ -107,6 +107,14 @@ class KeepPartitions:
 
 
 @dataclass(frozen=True, slots=True)
+class LayOut:
+    """Tell: stages have other numbers of partitions from here on."""
+
+    job: JobId
+    spec: JobSpec
+
+
+@dataclass(frozen=True, slots=True)
 class MergeCohorts:
     """Tell: `other` stands at the same batch and becomes part of `cohort`."""
 
@@ -304,6 +312,7 @@ Start = (
     | LoadProgram
     | OpenCohort
     | KeepPartitions
+    | LayOut
     | MergeCohorts
     | RunTask
     | WriteOutput

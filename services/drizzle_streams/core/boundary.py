@@ -77,7 +77,7 @@ def cut_at(spec: JobSpec, group: GroupRecord, progress: Progress, now_ms: float)
 
 def furthest(progress: Progress) -> BatchId:
     """The last batch that some present owner has done."""
-    return max(max(row) for row in progress.held)
+    return progress.furthest(progress.held)
 
 
 def cut_group(group: GroupRecord, last: BatchId, interval_ms: float) -> GroupRecord:

@@ -225,9 +225,6 @@ class Coordinator:
         for job in self.jobs.values():
             if job.awaiting_until is None:
                 job.tell_source(hello.source, out)
-            if news and job.layouts and job.phase in ACTIVE and hello.source not in job.sources():
-                text = f"{hello.source} joined after the job was laid out: its records are not read"
-                self.story.tell(now, "SourceNotRead", text, job.spec.job)
 
     def _greet(self, node: NodeId, address: str, now: float, out: Effects, *, news: bool) -> None:
         """Welcome a node, and let everybody know where everybody answers."""
@@ -318,7 +315,7 @@ class Coordinator:
         """Jobs that can be placed, or must be placed anew, want a plan; the fence gives its number."""
         workers = frozenset(WorkerId(m.node) for m in self.membership.staying())
         self._judge(now)
-        sources = [(SourceId(node), size) for node, size in self.membership.known_sources()]
+        sources = self._sources()
         wanting = False
         for job in self.jobs.values():
             if job.phase not in ACTIVE:
@@ -328,7 +325,7 @@ class Coordinator:
             if not job.generation and workers and job.lay_out(sources):
                 job.want_plan("submitted", now)
             elif job.generation and workers:
-                self._adapt(job, workers, now, out)
+                self._adapt(job, workers, sources, now, out)
             wanting = wanting or bool(job.wants_plan and workers)
         if wanting and not self._raising:
             self._raising = True
@@ -364,7 +361,17 @@ class Coordinator:
         elif job.awaiting_until <= now:
             job.awaiting_until = now + self.settings.lease_s
 
-    def _adapt(self, job: CoordinatorJob, workers: frozenset[WorkerId], now: float, out: Effects) -> None:
+    def _sources(self) -> list[tuple[SourceId, int]]:
+        return [(SourceId(node), size) for node, size in self.membership.known_sources()]
+
+    def _adapt(
+        self,
+        job: CoordinatorJob,
+        workers: frozenset[WorkerId],
+        sources: list[tuple[SourceId, int]],
+        now: float,
+        out: Effects,
+    ) -> None:
         """Who came gets a share and who leaves gives its share up, at a boundary that is pulled forward."""
         leaving = sorted(m.node for m in self.membership.workers() if m.leaving)
         owners = job.placement.workers()
@@ -374,6 +381,8 @@ class Coordinator:
             job.pull_boundary(f"{', '.join(left)} leaving", now, out)
         elif came:
             job.pull_boundary(f"{', '.join(came)} joined", now, out)
+        elif late := job.unread(sources):
+            job.pull_boundary(f"{', '.join(source for source, _ in late)} joined", now, out)
         elif job.spec.speculation:
             job.follow(self.stragglers.relieved, workers, now, out)
 
@@ -398,6 +407,7 @@ class Coordinator:
             return
         for job in self.jobs.values():
             if job.wants_plan:
+                job.take_in(self._sources(), now)
                 job.plan(generation, self._workers_for(job), now, out)
 
     def _workers_for(self, job: CoordinatorJob) -> list[tuple[WorkerId, int]]:

@@ -47,7 +47,7 @@ class JobCommits(JobLaunches):
         for stage in self.spec.stages:
             if self.spec.downstream(stage.stage):
                 for owner, partitions in self.placement.by_owner(stage.stage).items():
-                    for p in partitions:
+                    for p in self.progress.begun(stage.stage, partitions, self.checkpoints.committed.batch):
                         last = self.progress.held[stage.stage][p]
                         found.setdefault((stage.stage, owner, last), []).append(p)
         first = BatchId(self.checkpoints.committed.batch + 1)

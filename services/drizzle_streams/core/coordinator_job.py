@@ -123,6 +123,7 @@ class CoordinatorJob(JobCommits):
             held=self.progress.held,
             done=self.progress.done,
             checkpoint=self.checkpoints.committed,
+            firsts=self.progress.firsts,
         )
 
     def _note_recovery(self, plan: Plan, now: float, *, first: bool, boundary: Boundary | None) -> None:
@@ -132,7 +133,7 @@ class CoordinatorJob(JobCommits):
             for p, owner in enumerate(owners)
             if self.holders.get((stage, p)) != owner
         )
-        target = max(max(row) for row in self.progress.done)
+        target = self.progress.furthest(self.progress.done)
         for stage, p in moved:
             self.progress.hold(stage, (p,), BatchId(plan.needed[stage][p] - 1))
             self.lineage.begin(stage, p, plan.needed[stage][p])

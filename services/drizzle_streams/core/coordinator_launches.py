@@ -39,7 +39,7 @@ class JobLaunches(JobStanding):
             self._launch_group(planned, out)
 
     def _launch_group(self, group: GroupRecord, out: Effects) -> None:
-        self.group = group
+        self.group = group = replace(group, granted=BatchId(max(self.granted, group.last)))
         self.groups_launched += 1
         out.put(job_key(self.spec.job, "group"), group)
         launch = self._launch(group)
@@ -103,9 +103,10 @@ class JobLaunches(JobStanding):
                 continue
             self._stage_launched[stage.stage] = batch
             available = tuple(
-                msg.Available(upstream, partitions, owner, batch, batch)
+                msg.Available(upstream, begun, owner, batch, batch)
                 for upstream in stage.inputs
                 for owner, partitions in self.placement.by_owner(upstream).items()
+                if (begun := self.progress.begun(upstream, partitions, batch))
             )
             for owner in self.placement.by_owner(stage.stage):
                 launch = msg.LaunchStage(

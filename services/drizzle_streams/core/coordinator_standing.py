@@ -6,11 +6,13 @@ what nodes report. Nothing is said to anybody here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from drizzle_streams.core.boundary import Boundary
 from drizzle_streams.core.checkpoints import Checkpoints
 from drizzle_streams.core.group_sizing import GroupSizing
+from drizzle_streams.core.late_sources import first_batches, take_in, unread
 from drizzle_streams.core.lineage import Lineage
 from drizzle_streams.core.planner import plan_ahead_ms
 from drizzle_streams.core.progress import Progress
@@ -20,6 +22,7 @@ from drizzle_streams.core.rhythm import Rhythm
 from drizzle_streams.core.story import Story
 from drizzle_streams.core.stragglers import Stragglers
 from drizzle_streams.model.ids import (
+    NO_BATCH,
     BatchId,
     Generation,
     GroupId,
@@ -96,6 +99,7 @@ class JobStanding:
         self._boundary_after = 0.0
         self.sealed: dict[SourceId, msg.SealedReport] = {}
         self.ended_at: dict[SourceId, BatchId] = {}
+        self._sources_seen = 0
         self._stage_launched: list[BatchId] = []
 
     @property
@@ -151,6 +155,8 @@ class JobStanding:
             self.generation = assign.generation
             self.placement = assign.placement
             self.awaiting_until = until
+        if self.layouts:
+            self.progress.begin_at(first_batches(self.spec, self.layouts))
 
     def hear_holding(self, worker: WorkerId, holding: msg.JobHolding) -> None:
         """A returning worker's word, while a new coordinator collects what there is.
@@ -214,6 +220,30 @@ class JobStanding:
             self.want_plan(f"{worker} lost", now)
 
     # --- where the streams lie ------------------------------------------------------------
+
+    @property
+    def granted(self) -> BatchId:
+        """The last batch that anybody may have been told to run, ever."""
+        return BatchId(max(self.group.granted, self.group.last)) if self.group else NO_BATCH
+
+    def unread(self, sources: Sequence[tuple[SourceId, int]]) -> tuple[tuple[SourceId, int], ...]:
+        """Sources that came since the present generation and could be read."""
+        return unread(self.spec, self.layouts, sources) if len(sources) > self._sources_seen else ()
+
+    def take_in(self, sources: Sequence[tuple[SourceId, int]], now: float) -> None:
+        """A new generation is about to be planned: sources that joined meanwhile become part of it."""
+        self._sources_seen = len(sources)
+        if self.phase is JobPhase.STOPPING or not self.layouts:
+            return
+        joined = take_in(self.spec, self.layouts, sources, self.granted)
+        if joined is None:
+            return
+        self.spec, self.layouts = joined.spec, joined.layouts
+        self.progress.spec = self.checkpoints.spec = self.replanning.spec = self.spec
+        self.progress.begin_at(first_batches(self.spec, self.layouts))
+        for source in joined.newcomers:
+            text = f"{source} joined: its records are part of every batch from {self.granted + 1} on"
+            self.story.tell(now, "SourceTakenIn", text, self.spec.job)
 
     def lay_out(self, sources: list[tuple[SourceId, int]]) -> bool:
         """Fix where the streams lie, once; False while there is no source to read from."""

@@ -6,8 +6,10 @@ stands at; it falls back when a partition moves and replays (section 3.3).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from drizzle_streams.core.late_sources import FirstBatches
 from drizzle_streams.model.ids import NO_BATCH, BatchId, PartitionId, StageId
 from drizzle_streams.model.job import JobSpec
 from drizzle_streams.protocol.messages import BatchLatency
@@ -24,6 +26,7 @@ class Progress:
     held: list[list[BatchId]] = field(default_factory=list[list[BatchId]])
     latencies: dict[BatchId, float] = field(default_factory=dict[BatchId, float])
     sealed_at_ms: dict[BatchId, float] = field(default_factory=dict[BatchId, float])
+    firsts: FirstBatches = field(default_factory=dict[tuple[StageId, PartitionId], BatchId])
     _frontier: BatchId = NO_BATCH
 
     def __post_init__(self) -> None:
@@ -46,6 +49,32 @@ class Progress:
             for partition, done in enumerate(stage):
                 stage[partition] = max(done, batch)
         self._advance()
+
+    def begin_at(self, firsts: FirstBatches) -> None:
+        """Partitions that joined while the job ran: nothing of them is to do before their first batch."""
+        self.firsts = firsts
+        for stage, stage_spec in enumerate(self.spec.stages):
+            for rows in (self.done, self.held):
+                rows[stage] += [NO_BATCH] * (stage_spec.partitions - len(rows[stage]))
+        for (stage, partition), first in firsts.items():
+            for rows in (self.done, self.held):
+                rows[stage][partition] = max(rows[stage][partition], BatchId(first - 1))
+        self._advance()
+
+    def begun(
+        self, stage: StageId, partitions: tuple[PartitionId, ...], batch: BatchId
+    ) -> tuple[PartitionId, ...]:
+        """Those of the partitions that are part of that batch."""
+        return tuple(p for p in partitions if self.firsts.get((stage, p), NO_BATCH) <= batch)
+
+    def furthest(self, rows: Sequence[Sequence[BatchId]]) -> BatchId:
+        """The last batch in `done` or `held` that somebody has computed; who has yet to begin is left out."""
+        return max(
+            batch
+            for stage, row in enumerate(rows)
+            for p, batch in enumerate(row)
+            if batch >= self.firsts.get((StageId(stage), PartitionId(p)), NO_BATCH)
+        )
 
     def finish(self, stage: StageId, partitions: tuple[PartitionId, ...], last: BatchId) -> None:
         """Output of those partitions is durable up to `last`."""

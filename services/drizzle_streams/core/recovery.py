@@ -18,8 +18,9 @@ blocks (section 3.3, case a), and owners of retained blocks announce them to the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from drizzle_streams.core.late_sources import FirstBatches
 from drizzle_streams.core.placing import place
 from drizzle_streams.model.ids import BatchId, PartitionId, StageId, WorkerId
 from drizzle_streams.model.job import JobSpec, StageSpec
@@ -30,7 +31,10 @@ from drizzle_streams.protocol.messages import Adoption, Available, Former
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known. `holders` are living owners whose state is intact, `held` their versions."""
+    """What is known. `holders` are living owners whose state is intact, `held` their versions.
+
+    `firsts`: the first batch of partitions that joined while the job ran.
+    """
 
     spec: JobSpec
     workers: Sequence[tuple[WorkerId, int]]
@@ -38,6 +42,11 @@ class Facts:
     held: Sequence[Sequence[BatchId]]
     done: Sequence[Sequence[BatchId]]
     checkpoint: Checkpoint
+    firsts: FirstBatches = field(default_factory=dict[tuple[StageId, PartitionId], BatchId])
+
+    def first_of(self, stage: int, partition: int) -> BatchId:
+        """The first batch that the partition is part of."""
+        return self.firsts.get((StageId(stage), PartitionId(partition)), BatchId(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +100,7 @@ def _needed_from(facts: Facts, placement: Placement, stage: StageSpec, partition
     if not _moved(facts, placement, stage.stage, partition):
         return BatchId(facts.held[stage.stage][partition] + 1)
     if stage.stateful or facts.spec.downstream(stage.stage):
-        return BatchId(facts.checkpoint.batch + 1)
+        return max(BatchId(facts.checkpoint.batch + 1), facts.first_of(stage.stage, partition))
     return BatchId(facts.done[stage.stage][partition] + 1)
 
 
@@ -141,14 +150,14 @@ def _formers(
 
 def _available(facts: Facts, placement: Placement, stage: StageSpec, first: BatchId) -> list[Available]:
     """The pre-filled dependency list: blocks that living owners are known to hold."""
-    found: dict[tuple[StageId, WorkerId, BatchId], list[PartitionId]] = {}
+    found: dict[tuple[StageId, WorkerId, BatchId, BatchId], list[PartitionId]] = {}
     for upstream in stage.inputs:
         for p in range(facts.spec.stages[upstream].partitions):
             owner = facts.holders.get((upstream, p))
-            last = facts.held[upstream][p]
-            if owner is not None and owner == placement.owners[upstream][p] and last >= first:
-                found.setdefault((upstream, owner, last), []).append(PartitionId(p))
+            last, since = facts.held[upstream][p], max(first, facts.first_of(upstream, p))
+            if owner is not None and owner == placement.owners[upstream][p] and last >= since:
+                found.setdefault((upstream, owner, since, last), []).append(PartitionId(p))
     return [
-        Available(upstream, tuple(partitions), owner, first, last)
-        for (upstream, owner, last), partitions in found.items()
+        Available(upstream, tuple(partitions), owner, since, last)
+        for (upstream, owner, since, last), partitions in found.items()
     ]

@@ -40,6 +40,9 @@ BATCH_RECORDS_MAX = 1_000_000
 
 SEAL_RETRY_S = 0.1
 
+EARLIEST = "earliest"
+"""Where reading begins in the log of a source that joined while the job ran."""
+
 
 @dataclass(slots=True)
 class SealedBatch:
@@ -148,7 +151,9 @@ class SourceJob:
             partitions = layout.held_by(self.source)
             if not partitions:
                 continue
-            reading = StageReading(stage.stage, stage.stream, partitions, sealed=assign.committed)
+            first = layout.first_batch(partitions[0])
+            sealed = BatchId(max(assign.committed, first - 1))
+            reading = StageReading(stage.stage, stage.stream, partitions, sealed=sealed)
             if may_be_copied(assign.spec, stage):
                 reading.copies = Copies(assign.spec.batch_interval_ms)
             batches = self.recovered.pop(stage.stage, {})
@@ -165,7 +170,7 @@ class SourceJob:
                     stage.stage,
                     stage.stream,
                     partitions,
-                    assign.spec.start_from,
+                    EARLIEST if first else assign.spec.start_from,
                     stage.chunks,
                     len(layout.owners),
                 )

@@ -14,6 +14,7 @@ from drizzle_streams.core import events as ev
 from drizzle_streams.core.arrivals import Arrivals, mask_of
 from drizzle_streams.core.cohorts import Cohort
 from drizzle_streams.core.copies import CopyTask, CopyTasks
+from drizzle_streams.core.late_sources import awaited
 from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.retained import Retained, Run
 from drizzle_streams.model.ids import (
@@ -83,7 +84,7 @@ class JobBlocks:
         self._cohorts_made = 0
         self.copies = CopyTasks()
         self.damaged: list[tuple[StageId, tuple[PartitionId, ...], ev.CohortDamaged]] = []
-        self.upstreams = [tuple((i, spec.stages[i].partitions) for i in s.inputs) for s in spec.stages]
+        self.awaited = awaited(spec, {})
 
     # --- announcements --------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
 from drizzle_streams.core.cohorts import Cohort
 from drizzle_streams.core.copies import CopyTask
+from drizzle_streams.core.late_sources import awaited, begun, first_batches
 from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.pressure import allowed_through, doubtful_from
 from drizzle_streams.core.retained import Run
@@ -39,9 +40,14 @@ class WorkerJob(JobLaunches):
         self.copies.clear()
         self.boundary = None
         self.failed = False
-        self.doubtful = max(self.doubtful, doubtful_from(assign.needed, self.snapshot_every))
+        if assign.spec != self.spec:
+            self.spec = assign.spec
+            out.start(act.LayOut(self.spec.job, self.spec))
         self.placement = assign.placement
         self.layouts = {layout.stream: layout for layout in assign.layouts}
+        self.awaited = awaited(self.spec, self.layouts)
+        needed = begun(assign.needed, first_batches(self.spec, assign.layouts))
+        self.doubtful = max(self.doubtful, doubtful_from(needed, self.snapshot_every))
         self.commit(assign.committed, out)
         for stage in self.spec.stages:
             mine = assign.placement.held_by(self.worker, stage.stage)
@@ -142,7 +148,7 @@ class WorkerJob(JobLaunches):
         table = self.arrivals[cohort.stage]
         if self.spec.stages[cohort.stage].stream is not None:
             return table.complete_input(batch, act.INPUT, cohort.mask)
-        return table.complete(batch, self.upstreams[cohort.stage], cohort.mask)
+        return table.complete(batch, self.awaited[cohort.stage].at(batch), cohort.mask)
 
     def replays(self, cohort: Cohort) -> bool:
         """Whether other partitions of the stage here are ahead of this cohort."""

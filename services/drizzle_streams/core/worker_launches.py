@@ -114,7 +114,7 @@ class JobLaunches(JobBlocks):
         table = self.arrivals[cohort.stage]
         if self.spec.stages[cohort.stage].stream is not None:
             return table.missing_input(cohort.next, act.INPUT, cohort.mask)
-        return table.missing(cohort.next, self.upstreams[cohort.stage], cohort.mask)
+        return table.missing(cohort.next, self.awaited[cohort.stage].at(cohort.next), cohort.mask)
 
     def _store(self, cohort: Cohort, out: Effects) -> None:
         """Have the state stored at the batch where the cohort stands, once."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from drizzle_streams.model.ids import PartitionId, SourceId, StageId, StreamId, WorkerId
+from drizzle_streams.model.ids import BatchId, PartitionId, SourceId, StageId, StreamId, WorkerId
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,17 @@ class Placement:
 class StreamLayout:
     """Which source holds each partition of a stream; fixed for the life of the log.
 
-    A stream partition's log lies on one source's disk, under the partition's own number.
+    A stream partition's log lies on one source's disk, under the partition's own number. `since`: the
+    first batch that each partition is part of, where sources joined while the job ran; never falling.
     """
 
     stream: StreamId
     owners: tuple[SourceId, ...]
+    since: tuple[BatchId, ...] = ()
+
+    def first_batch(self, partition: PartitionId) -> BatchId:
+        """The first batch that the partition is part of."""
+        return self.since[partition] if self.since else BatchId(0)
 
     def held_by(self, source: SourceId) -> tuple[PartitionId, ...]:
         """The partitions whose logs lie on `source`, ascending."""

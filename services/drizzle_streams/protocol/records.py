@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from drizzle_streams.model.ids import BatchId, Generation, GroupId, JobId
+from drizzle_streams.model.ids import NO_BATCH, BatchId, Generation, GroupId, JobId
 from drizzle_streams.model.job import JobSpec
 from drizzle_streams.model.placement import Placement, StreamLayout
 from drizzle_streams.model.replanning import ChosenFrom
@@ -48,13 +48,17 @@ class AssignRecord:
 
 @dataclass(frozen=True, slots=True)
 class GroupRecord:
-    """The newest group launched, and how stages run since the newest checkpoint."""
+    """The newest group launched, and how stages run since the newest checkpoint.
+
+    `granted`: the last batch that any group was launched with, whatever was cut since.
+    """
 
     group: GroupId
     first: BatchId
     last: BatchId
     starts_at_ms: float
     chosen: tuple[ChosenFrom, ...] = ()
+    granted: BatchId = NO_BATCH
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ class WorkerPerformer:
             act.LoadProgram: self._load,
             act.OpenCohort: self._of_job(open_cohort),
             act.KeepPartitions: self._of_job(keep_partitions),
+            act.LayOut: self._of_job(lay_out),
             act.MergeCohorts: self._of_job(merge_cohorts),
             act.RunTask: self._run,
             act.WriteOutput: self._of_job(write_output),
@@ -166,6 +167,11 @@ class WorkerPerformer:
     def _depart(self, action: act.Depart) -> None:
         self.bench.tell("Departed", action.reason)
         self.bench.depart(action.reason)
+
+
+def lay_out(job: JobRun, action: act.LayOut) -> None:
+    """The job has other numbers of partitions: questions for them are fit to be answered."""
+    job.spec = action.spec
 
 
 def _several(message: Message) -> bool:
