@@ -200,7 +200,7 @@ class SimWorker:
             return ev.TaskFinished(key, self._seen(action))
 
         self._agree(action)
-        seconds = self.world.task_seconds(self.life)
+        seconds = self.world.task_seconds(self.life, action.key)
         ends = self.world.now + seconds
         self.world.tasks.append(TaskRun(self.life.id, action.key, action.partitions, self.world.now, ends))
         self.life.later(seconds, run)

@@ -335,7 +335,7 @@ def test_planted_a_copy_reads_another_batch(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_planted_the_input_of_a_waiting_copy_is_let_go_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(World, "task_seconds", lambda self, life: self.uniform(0.004, 0.012))
+    monkeypatch.setattr(World, "task_seconds", lambda self, life, key: self.uniform(0.004, 0.012))
     copied(0)
     monkeypatch.setattr(CopyTasks, "keeps_from", lambda self, stage: None)
     demand_caught(copied)

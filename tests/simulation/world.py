@@ -26,6 +26,7 @@ from drizzle_streams.errors import FencedError
 from drizzle_streams.model.bounds import Bounds
 from drizzle_streams.model.ids import COORDINATOR, BatchId, Generation, NodeId, SourceId, StageId, WorkerId
 from drizzle_streams.model.job import JobSpec
+from drizzle_streams.model.task import TaskKey
 from drizzle_streams.protocol.codec import decode_envelope, encode_envelope
 from drizzle_streams.protocol.messages import Envelope
 from tests.simulation.disks import (
@@ -148,6 +149,8 @@ class World:
         self.blocks_max = 1 << 30
         self.choices: dict[object, object] = {}
         self.slow: dict[str, float] = {}
+        self.cost: Callable[[TaskKey], float] | None = None
+        self.arrivals_max = 2
         self.stopped: set[str] = set()
         self.copies_lost = 0
         self.raising_s = 0.0
@@ -187,7 +190,9 @@ class World:
     def chance(self, probability: float) -> bool:
         return self.random.random() < probability
 
-    def task_seconds(self, life: Life) -> float:
+    def task_seconds(self, life: Life, key: TaskKey) -> float:
+        if self.cost is not None:
+            return self.cost(key) * self.slow.get(life.id, 1.0)
         return self.uniform(0.0005, 0.004) * self.slow.get(life.id, 1.0)
 
     # --- input ----------------------------------------------------------------------------
@@ -200,7 +205,7 @@ class World:
             life = self.lives.get(name)
             if life is not None and life.alive and not life.paused:
                 for log in disk.logs:
-                    for _ in range(self.random.randrange(3)):
+                    for _ in range(self.random.randrange(self.arrivals_max + 1)):
                         log.append((self.random.randrange(12), self.random.randrange(100)))
                         self.records_sent += 1
         self.at(self.now + 0.01, self._produce)
@@ -365,8 +370,9 @@ class World:
 
     def learn_layout(self) -> None:
         """The oracle reads where stream partitions lie from the coordinator's decision."""
-        if self.job_state.layouts:
-            layout = self.job_state.layouts[0]
+        job = self.coordinator.machine.role.jobs.get(JOB)
+        if job is not None and job.layouts:
+            layout = job.layouts[0]
             if self.history.layout != layout.owners[: len(self.history.layout)]:
                 raise BrokenPromiseError(f"partitions of {self.history.layout} became {layout.owners}")
             if len(layout.owners) > len(self.history.layout):

@@ -29,6 +29,7 @@ from drizzle_streams.engine.program import (
 )
 from drizzle_streams.model.ids import JobId, StageId, StreamId
 from drizzle_streams.model.job import JobSpec, StageSpec
+from drizzle_streams.model.tuning import INTERVAL_AUTO_MS_MIN
 
 KEY_GROUPS: Final = 1024
 """Key groups of every job: the most partitions a stage can ever have; fixed, so that keys never hash anew."""
@@ -60,6 +61,7 @@ def compiled(plan: Plan, sink: object, settings: Settings) -> CompiledJob:
         job=JobId(settings.name),
         stages=tuple(_spec(stage, settings) for stage in stages),
         batch_interval_ms=settings.batch_interval_ms,
+        interval_auto=settings.interval_auto,
         scheduling=settings.scheduling,
         group_size=settings.group_size,
         tuning=settings.tuning,
@@ -94,7 +96,8 @@ def _with_idle(aggregation: Aggregation, plan: Plan, settings: Settings) -> Aggr
     """Idleness is counted in batches, so that a replay finds the same partitions idle."""
     if aggregation.window is None:
         return aggregation
-    return replace(aggregation, idle_batches=math.ceil(plan.idle_after_ms / settings.batch_interval_ms))
+    interval_ms = INTERVAL_AUTO_MS_MIN if settings.interval_auto else settings.batch_interval_ms
+    return replace(aggregation, idle_batches=math.ceil(plan.idle_after_ms / interval_ms))
 
 
 def _stage(index: int, cut: _Cut, plan: Plan, sink: object, tables: dict[str, pl.DataFrame]) -> StageProgram:

@@ -32,7 +32,7 @@ class Output:
         self,
         name: str,
         *,
-        batch_interval: Duration = "50ms",
+        batch_interval: Duration | Literal["auto"] = "50ms",
         scheduling: SchedulingMode = "group",
         group_size: GroupSize = 20,
         checkpoint_interval: Duration | Literal["auto"] | None = None,
@@ -45,6 +45,8 @@ class Output:
         """Name the job and say how it runs.
 
         `batch_interval`: how long records are collected before they are processed; latency is a bit more.
+        "auto" makes it as short as the workers can stand, from 10 to 500 ms, and longer while they are
+        overloaded; what is idle (`idle_after`) is then counted in batches of 10 ms.
         `scheduling`: "group" launches `group_size` batches at a time; "prescheduled" and "barrier" are for
         comparison and give the same results.
         `group_size`: a number of batches; "auto" lets Drizzle choose it from what it measures; `tuned(...)`
@@ -161,5 +163,5 @@ class Job:
         return client.submit(self.to_bytes(), cluster=cluster, token=token, tls=tls)
 
     def __repr__(self) -> str:
-        interval = format_ms(self._settings.batch_interval_ms)
+        interval = "auto" if self._settings.interval_auto else format_ms(self._settings.batch_interval_ms)
         return f"Job({self.name!r}: {self._plan.source.name!r} to {self._sink!r} every {interval})"

@@ -23,6 +23,8 @@ PARTITIONS_MAX: Final = 1024
 BATCH_INTERVAL_MS_MIN: Final = 1.0
 """Below it fixed costs per batch exceed the interval on any machine."""
 BATCH_INTERVAL_MS_MAX: Final = 60_000.0
+BATCH_INTERVAL_START: Final = "50ms"
+"""Of the first groups of a job whose interval is chosen."""
 CHECKPOINT_INTERVAL_MS: Final = 1_000.0
 """Unless the job says otherwise, or its batches are longer."""
 
@@ -33,6 +35,7 @@ class Settings:
 
     name: str
     batch_interval_ms: float
+    interval_auto: bool
     scheduling: Scheduling
     group_size: int
     tuning: Tuning
@@ -48,7 +51,7 @@ class Settings:
 def settings(  # noqa: PLR0913 - one per setting of a job
     name: str,
     *,
-    batch_interval: Duration,
+    batch_interval: Duration | Literal["auto"],
     scheduling: str,
     group_size: object,
     checkpoint_interval: Duration | Literal["auto"] | None,
@@ -65,7 +68,7 @@ def settings(  # noqa: PLR0913 - one per setting of a job
     if scheduling not in list(Scheduling):
         raise _not_one_of(f"{thing}: scheduling", tuple(mode.value for mode in Scheduling), scheduling)
     interval_ms = parse_ms(
-        batch_interval,
+        BATCH_INTERVAL_START if batch_interval == "auto" else batch_interval,
         f"{thing}: batch_interval",
         at_least_ms=BATCH_INTERVAL_MS_MIN,
         at_most_ms=BATCH_INTERVAL_MS_MAX,
@@ -74,6 +77,7 @@ def settings(  # noqa: PLR0913 - one per setting of a job
     return Settings(
         name=name,
         batch_interval_ms=interval_ms,
+        interval_auto=batch_interval == "auto",
         scheduling=Scheduling(scheduling),
         group_size=size,
         tuning=tuning,

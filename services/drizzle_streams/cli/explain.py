@@ -35,9 +35,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def title(plan: dict[str, Any]) -> str:
     """The job, and how often its plan has changed."""
+    every = "" if plan["interval"] is None else f"; a batch each {_interval(plan)}"
     if not plan["replanning"]:
-        return f"{plan['job']}: as compiled, re-planning is switched off"
-    return f"{plan['job']}: {plan['replans']} changes, the plan of batch {plan['since_batch']:,} on"
+        return f"{plan['job']}: as compiled, re-planning is switched off{every}"
+    return f"{plan['job']}: {plan['replans']} changes, the plan of batch {plan['since_batch']:,} on{every}"
+
+
+def _interval(plan: dict[str, Any]) -> str:
+    return f"{plan['batch_interval_ms']:.1f} ms ({plan['interval']['because']})"
 
 
 def rows(stage: dict[str, Any]) -> list[tuple[object, ...]]:

@@ -148,6 +148,7 @@ def lines(job: dict[str, Any]) -> list[str]:
     head = f"job {job['job']}: {job['phase']}, {done} done, lag {late} ({lag['ms']:,.0f} ms)"
     said = {
         "": says(job),
+        "interval": _interval(job),
         "groups": f"{job['group_size']} batches, {job['overhead']:.1%} of the time is coordination",
         "batch ms": ", ".join(
             f"{rank} {latency[rank]:.1f}" for rank in ("p50", "p95", "p99") if rank in latency
@@ -159,6 +160,15 @@ def lines(job: dict[str, Any]) -> list[str]:
         "copies": _copies(job.get("copies") or {}),
     }
     return [head, *(f"  {name:<11} {text}" for name, text in said.items() if text)]
+
+
+def _interval(job: dict[str, Any]) -> str:
+    """What decided the batch interval, where the job leaves that to Drizzle."""
+    values = job.get("interval")
+    if values is None:
+        return ""
+    cost = "" if values["processing_ms"] is None else f", a batch costs {values['processing_ms']:.1f} ms"
+    return f"{job['batch_interval_ms']:.1f} ms ({values['because']}){cost}"
 
 
 def _tuner(values: dict[str, Any] | None) -> str:

@@ -135,7 +135,7 @@ def points(job: CoordinatorJob, after: BatchId) -> list[tuple[BatchId, float, fl
 
 def newest_due(job: CoordinatorJob, group: GroupRecord, now: float) -> BatchId:
     """The last batch of the schedule that was to be sealed by now."""
-    passed = (now * 1000.0 - group.starts_at_ms) / job.spec.batch_interval_ms
+    passed = (now * 1000.0 - group.starts_at_ms) / job.interval_ms
     return BatchId(min(group.last, group.first + int(passed // 1) - 1))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from drizzle_streams.coordinator.status import chosen_interval
 from drizzle_streams.core.coordinator_job import CoordinatorJob
 from drizzle_streams.model.job import StageSpec
 
@@ -18,6 +19,8 @@ def explained(job: CoordinatorJob) -> dict[str, Any]:
         "replanning": job.spec.replanning,
         "replans": replanning.replans,
         "since_batch": replanning.chosen[-1].first if replanning.chosen else 0,
+        "batch_interval_ms": job.interval_ms,
+        "interval": chosen_interval(job),
         "stages": [_stage(job, stage) for stage in job.spec.stages],
     }
 

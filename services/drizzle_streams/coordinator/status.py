@@ -59,7 +59,7 @@ def summary(job: CoordinatorJob, now: float) -> Values:
         "detail": job.detail,
         "generation": job.generation,
         "scheduling": job.spec.scheduling.value,
-        "batch_interval_ms": job.spec.batch_interval_ms,
+        "batch_interval_ms": job.interval_ms,
         "frontier": frontier,
         "batches_done": frontier + 1,
         "frontier_lag": lag(job, now),
@@ -70,6 +70,7 @@ def summary(job: CoordinatorJob, now: float) -> Values:
 def detail(job: CoordinatorJob, cost: JobCost, now: float) -> Values:
     """Everything about a job but its latencies, which cost more: see `latencies`."""
     return summary(job, now) | {
+        "interval": chosen_interval(job),
         "group_size": group_size(job),
         "group": None if job.group is None else asdict(job.group),
         "groups_launched": job.groups_launched,
@@ -98,18 +99,30 @@ def lag(job: CoordinatorJob, now: float) -> Values:
     late_ms = now_ms - due_ms(job, job.group, BatchId(frontier + 1))
     if late_ms <= 0:
         return {"batches": 0, "ms": 0.0}
-    due = math.floor(late_ms / job.spec.batch_interval_ms) + 1
+    due = math.floor(late_ms / job.interval_ms) + 1
     return {"batches": max(0, min(due, job.group.last - frontier)), "ms": round(late_ms, 3)}
 
 
 def due_ms(job: CoordinatorJob, group: GroupRecord, batch: BatchId) -> float:
     """When a batch was to be sealed, cluster time, on the schedule of the newest group."""
-    return group.starts_at_ms + (batch - group.first + 1) * job.spec.batch_interval_ms
+    return group.starts_at_ms + (batch - group.first + 1) * job.interval_ms
 
 
 def group_size(job: CoordinatorJob) -> int:
     """Batches in the newest group."""
     return job.spec.group_size if job.group is None else job.group.last - job.group.first + 1
+
+
+def chosen_interval(job: CoordinatorJob) -> Values | None:
+    """Why batches come as often as they do; None where the job says how often."""
+    if not job.spec.interval_auto:
+        return None
+    return {
+        "because": job.interval.because.value,
+        "processing_ms": job.interval.processing_ms,
+        "target_ms": job.interval.target_ms,
+        "changes": job.interval.changes,
+    }
 
 
 def _tuner(decision: Decision | None) -> Values | None:
@@ -138,7 +151,7 @@ def tuner_inputs(job: CoordinatorJob, cost: JobCost, workers: Sequence[Member]) 
     """What is known of what a group size depends on; each name ends in its unit."""
     tasks = sum(len(set(owners)) for owners in job.placement.owners)  # one per stage and owner
     return {
-        "interval_seconds": job.spec.batch_interval_ms / 1000.0,
+        "interval_seconds": job.interval_ms / 1000.0,
         "coordination_seconds": cost.seconds_per_turn,
         "utilisation_ratio": sum(w.busy for w in workers) / len(workers) if workers else 0.0,
         "workers": float(len(workers)),
@@ -231,7 +244,7 @@ def _checkpoint(job: CoordinatorJob, now: float) -> Values:
         "parts": len(parts),
         "bytes": sum(parts.values()),
         "fallback_batch": job.checkpoints.previous.batch,
-        "interval_ms": job.snapshot_every * job.spec.batch_interval_ms,
+        "interval_ms": job.snapshot_every * job.interval_ms,
         "because": job.rhythm.because.value,
         "cost_ms": _ms(job.rhythm.cost_s),
         "optimum_ms": _ms(job.rhythm.optimum_s),

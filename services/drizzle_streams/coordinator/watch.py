@@ -110,11 +110,13 @@ class Watch:
         name, metrics, now = job.spec.job, self._metrics, self._now()
         seen = self._seen_of(job)
         lag, cost = status.lag(job, now), self._stopwatch.cost(name)
-        interval_s = job.spec.batch_interval_ms / 1000.0
+        interval_s = job.interval_ms / 1000.0
         metrics.frontier_batch.of(name).set(job.progress.frontier)
         metrics.frontier_lag_batches.of(name).set(lag["batches"])
         metrics.frontier_lag_seconds.of(name).set(lag["ms"] / 1000.0)
         metrics.batch_interval_seconds.of(name).set(interval_s)
+        metrics.batch_interval_target_seconds.of(name).set((job.interval.target_ms or job.interval_ms) / 1000)
+        metrics.batch_processing_seconds.of(name).set((job.interval.processing_ms or 0.0) / 1000.0)
         metrics.group_size_batches.of(name).set(status.group_size(job))
         metrics.overhead_ratio.of(name).set(cost.overhead)
         metrics.launch_messages.of(name).inc(max(0, cost.messages - seen.messages))

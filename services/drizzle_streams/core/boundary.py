@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from drizzle_streams.core.planner import interval_of
 from drizzle_streams.core.progress import Progress
 from drizzle_streams.core.source_job import IN_FLIGHT_MAX
 from drizzle_streams.model.ids import BatchId
@@ -67,7 +68,8 @@ def boundary_for(reason: str, batch: BatchId, progress: Progress, now: float) ->
 
 def cut_at(spec: JobSpec, group: GroupRecord, progress: Progress, now_ms: float) -> BatchId:
     """Where the running group can end soonest: the last batch that has begun, or the group's own end."""
-    due = group.first - 1 + math.floor((now_ms + CUT_NOTICE_MS - group.starts_at_ms) / spec.batch_interval_ms)
+    passed_ms = now_ms + CUT_NOTICE_MS - group.starts_at_ms
+    due = group.first - 1 + math.floor(passed_ms / interval_of(spec, group))
     # A source that has no credit is behind its schedule, by as much as its slowest reader.
     read = [min(progress.held[stage.stage]) for stage in spec.stages if stage.stream is not None]
     begun = min([due, *(batch + IN_FLIGHT_MAX for batch in read)])

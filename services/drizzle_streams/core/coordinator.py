@@ -149,7 +149,7 @@ class Coordinator:
                 if not self.membership.renew(node, busy, now):
                     self._answer_stranger(sender, out)
                 for job in self.jobs.values():
-                    job.sizing.heard(WorkerId(node), busy, now)
+                    job.heard(WorkerId(node), busy, now)
             case msg.PeerSuspected(node=node, peer=peer):
                 self._suspect(peer, node, now)
             case _:

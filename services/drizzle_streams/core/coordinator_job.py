@@ -104,6 +104,7 @@ class CoordinatorJob(JobCommits):
         self.relieved = frozenset(worker for worker, size in workers if not size)
         self.planned_at = now
         self.sizing.planned(self.planned_workers, now)
+        self.interval.begin()
         if self.phase is JobPhase.WAITING:
             self.phase = JobPhase.RUNNING
         self._persist_plan(out)

@@ -27,6 +27,7 @@ class JobLaunches(JobStanding):
             if group is None:
                 return
             progress = self.progress
+            group = self._spaced(group, now)
             self.rhythm.decide(now, len(self.planned_workers), self.sizing.utilisation)
             sized = self.sizing.sized(
                 group,
@@ -37,6 +38,16 @@ class JobLaunches(JobStanding):
             )
             planned = self.replanning.planned(sized, self.checkpoints.floor, now)
             self._launch_group(planned, out)
+
+    def _spaced(self, group: GroupRecord, now: float) -> GroupRecord:
+        """The group with the interval that is best now, where that is ours to choose."""
+        if not self.spec.interval_auto:
+            return group
+        if self.recovery is not None:
+            self.interval.begin()
+        ms = self.interval.decide(now, self.progress.frontier, group.first)
+        self.rhythm.interval_ms = self.sizing.interval_ms = ms
+        return replace(group, interval_ms=ms)
 
     def _launch_group(self, group: GroupRecord, out: Effects) -> None:
         self.group = group = replace(group, granted=BatchId(max(self.granted, group.last)))
@@ -62,7 +73,7 @@ class JobLaunches(JobStanding):
         assert self.group is not None
         first = BatchId(self.checkpoints.committed.batch + 1)
         earlier = self.group.first - first
-        starts_at_ms = self.group.starts_at_ms - earlier * self.spec.batch_interval_ms
+        starts_at_ms = self.group.starts_at_ms - earlier * self.interval_ms
         return replace(self.group, first=first, starts_at_ms=starts_at_ms)
 
     def _launch(self, group: GroupRecord) -> msg.Launch:
@@ -73,7 +84,7 @@ class JobLaunches(JobStanding):
             first=group.first,
             last=group.last,
             starts_at_ms=group.starts_at_ms,
-            interval_ms=self.spec.batch_interval_ms,
+            interval_ms=self.interval_ms,
             snapshot_every=self.snapshot_every,
             chosen=group.chosen,
         )
@@ -81,7 +92,7 @@ class JobLaunches(JobStanding):
     def _say_cut(self, last: BatchId, out: Effects) -> None:
         assert self.group is not None
         if last != self.group.last:
-            self.group = cut_group(self.group, last, self.spec.batch_interval_ms)
+            self.group = cut_group(self.group, last, self.interval_ms)
             out.put(job_key(self.spec.job, "group"), self.group)
         for node in self.nodes():
             out.send(node, msg.Cut(self.spec.job, self.generation, self.group.group, last))

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from drizzle_streams.core.boundary import Boundary
 from drizzle_streams.core.checkpoints import Checkpoints
 from drizzle_streams.core.group_sizing import GroupSizing
+from drizzle_streams.core.interval import Interval
 from drizzle_streams.core.late_sources import first_batches, take_in, unread
 from drizzle_streams.core.lineage import Lineage
-from drizzle_streams.core.planner import plan_ahead_ms
+from drizzle_streams.core.planner import interval_of, plan_ahead_ms
 from drizzle_streams.core.progress import Progress
 from drizzle_streams.core.relief import SETTLED_AFTER_S
 from drizzle_streams.core.replanning import Replanning
@@ -81,6 +82,7 @@ class JobStanding:
         self.progress = Progress(spec)
         self.checkpoints = Checkpoints(spec)
         self.rhythm = Rhythm(spec)
+        self.interval = Interval(spec.interval_auto, spec.batch_interval_ms)
         self.lineage = Lineage()
         self.replanning = Replanning(spec, story)
         self.sizing = GroupSizing(spec, story, plan_ahead_ms(spec) / 1000.0)
@@ -111,6 +113,11 @@ class JobStanding:
     def snapshot_every(self) -> int:
         """Batches from one snapshot to the next."""
         return self.rhythm.every
+
+    @property
+    def interval_ms(self) -> float:
+        """From one batch of the newest group to the next."""
+        return interval_of(self.spec, self.group)
 
     def sources(self) -> tuple[SourceId, ...]:
         """The sources whose logs this job reads."""
@@ -146,6 +153,8 @@ class JobStanding:
         self.group = group
         if group is not None:
             self.sizing.restore(group)
+            self.interval.restore(group.interval_ms)
+            self.rhythm.interval_ms = self.sizing.interval_ms = self.interval.ms
             self.replanning.restore(group)
         if checkpoint is not None:
             self.checkpoints.restore(checkpoint.checkpoint, checkpoint.previous)
@@ -191,6 +200,12 @@ class JobStanding:
         self.progress.observe(report.latencies)
         self.replanning.heard(report.seen)
 
+    def heard(self, worker: WorkerId, busy: float, now: float) -> None:
+        """A heartbeat of a worker, of this job or of others."""
+        self.sizing.heard(worker, busy, now)
+        if self.spec.interval_auto and worker in self.planned_workers:
+            self.interval.heard(worker, busy, now)
+
     def compare(self, stragglers: Stragglers, report: msg.DoneReport, now: float) -> None:
         """How late a worker's tasks were; not while partitions that moved catch up."""
         settling = self.recovery is not None or self.boundary is not None or self.wants_plan
@@ -199,7 +214,7 @@ class JobStanding:
         for line in report.tasks:
             owners = len(set(self.placement.owners[line.stage]))
             task = (self.spec.job, line.stage, line.batch)
-            interval_ms = self.spec.batch_interval_ms
+            interval_ms = self.interval_ms
             stragglers.finished(task, report.worker, line.milliseconds, owners, interval_ms, now)
 
     def want_plan(self, reason: str, now: float) -> None:

@@ -44,6 +44,7 @@ class GroupSizing:
     story: Story
     look_ahead_s: float
     decision: Decision | None = None
+    interval_ms: float = field(init=False)
     tuner: Tuner = field(init=False)
     _launched: dict[GroupId, _Launched] = field(default_factory=dict[GroupId, _Launched])
     _busy: dict[WorkerId, float] = field(default_factory=dict[WorkerId, float])
@@ -51,6 +52,7 @@ class GroupSizing:
 
     def __post_init__(self) -> None:
         self.tuner = Tuner(self.spec.tuning, self.spec.group_size)
+        self.interval_ms = self.spec.batch_interval_ms
 
     # --- what happened --------------------------------------------------------------------
 
@@ -96,7 +98,7 @@ class GroupSizing:
 
     def recovered(self, seconds: float, replayed_batches: int) -> None:
         """What was lost stands where it stood; `seconds` since the verdict."""
-        replayed_s = replayed_batches * self.spec.batch_interval_ms / 1000.0
+        replayed_s = replayed_batches * self.interval_ms / 1000.0
         self.tuner.recovered(Recovered(DETECTION_S, 0.0, seconds, replayed_s))
 
     # --- what follows ---------------------------------------------------------------------
@@ -132,7 +134,7 @@ class GroupSizing:
 
     def _environment(self, placement: Placement) -> Environment:
         return Environment(
-            batch_interval_ms=self.spec.batch_interval_ms,
+            batch_interval_ms=self.interval_ms,
             workers=len(placement.workers()),
             tasks_per_batch=sum(len(set(owners)) for owners in placement.owners),  # per stage and owner
             look_ahead_s=self.look_ahead_s,

@@ -28,9 +28,9 @@ def next_group(
     """
     if last is None:
         return GroupRecord(GroupId(0), BatchId(0), BatchId(_size(spec) - 1), now_ms)
-    if last.last - frontier > _ahead(spec):
+    if last.last - frontier > math.ceil(plan_ahead_ms(spec) / interval_of(spec, last)):
         return None
-    interval = spec.batch_interval_ms
+    interval = interval_of(spec, last)
     ends_at_ms = last.starts_at_ms + (last.last - last.first + 1) * interval
     starts_at_ms = max(ends_at_ms, now_ms - interval)
     first = BatchId(last.last + 1)
@@ -46,6 +46,6 @@ def plan_ahead_ms(spec: JobSpec) -> float:
     return PLAN_AHEAD_MS if spec.scheduling is Scheduling.GROUP and spec.pipelined else 0.0
 
 
-def _ahead(spec: JobSpec) -> int:
-    """How many launched batches may be unfinished when the next group is planned."""
-    return math.ceil(plan_ahead_ms(spec) / spec.batch_interval_ms)
+def interval_of(spec: JobSpec, group: GroupRecord | None) -> float:
+    """Milliseconds from one batch of a group to the next."""
+    return spec.batch_interval_ms if group is None else group.interval_ms or spec.batch_interval_ms

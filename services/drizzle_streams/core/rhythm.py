@@ -52,10 +52,11 @@ class Because(StrEnum):
 
 @dataclass(slots=True)
 class Rhythm:
-    """Of one job. `every` is in batches; `optimum_s`, `failures_per_s`, `catch_up` as of the last look."""
+    """Of one job. `every` is in batches of `interval_ms`; what it is reckoned from is as of the last look."""
 
     spec: JobSpec
     every: int = field(init=False)
+    interval_ms: float = field(init=False)
     because: Because = field(init=False)
     optimum_s: float | None = None
     failures_per_s: float = 0.0
@@ -65,8 +66,9 @@ class Rhythm:
     _longest_s: dict[BatchId, float] = field(default_factory=dict[BatchId, float])
 
     def __post_init__(self) -> None:
-        stated = max(1, round(self.spec.checkpoint_interval_ms / self.spec.batch_interval_ms))
-        self.every = _power_near(stated) if self.spec.checkpoint_auto else stated
+        self.interval_ms = self.spec.batch_interval_ms
+        stated = max(1, round(self.spec.checkpoint_interval_ms / self.interval_ms))
+        self.every = _power_near(stated) if self._moves else stated
         self.because = Because.UNMEASURED if self.spec.checkpoint_auto else Because.STATED
 
     @property
@@ -94,16 +96,20 @@ class Rhythm:
         busy = UTILISATION_UNKNOWN if utilisation is None else min(0.99, utilisation)
         self.catch_up = catch_up_in_parallel(busy, workers)
         self.failures_per_s = self._failures.per_worker_second * workers
-        if self.cost_s is None:
-            return
-        self.optimum_s = checkpoint_interval_s(self.cost_s, self.failures_per_s, self.catch_up)
-        if not self.spec.checkpoint_auto:
-            return
-        wanted_s, because = self._bounded(self.optimum_s, self.cost_s)
-        wanted = max(1.0, wanted_s * 1000.0 / self.spec.batch_interval_ms)
-        if abs(math.log2(wanted / self.every)) > 0.5 + STAY:
-            self.every = _power_near(wanted)
-        self.because = because
+        wanted_s = self.spec.checkpoint_interval_ms / 1000.0
+        if self.cost_s is not None:
+            self.optimum_s = checkpoint_interval_s(self.cost_s, self.failures_per_s, self.catch_up)
+            if self.spec.checkpoint_auto:
+                wanted_s, self.because = self._bounded(self.optimum_s, self.cost_s)
+        if self._moves:
+            wanted = max(1.0, wanted_s * 1000.0 / self.interval_ms)
+            if abs(math.log2(wanted / self.every)) > 0.5 + STAY:
+                self.every = _power_near(wanted)
+
+    @property
+    def _moves(self) -> bool:
+        """Whether the number of batches may change: where an interval is not the job's to state."""
+        return self.spec.checkpoint_auto or self.spec.interval_auto
 
     def _bounded(self, optimum_s: float, cost_s: float) -> tuple[float, Because]:
         """The optimum within its bounds; a promise on recoveries outweighs what checkpoints cost."""

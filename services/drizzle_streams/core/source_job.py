@@ -183,6 +183,9 @@ class SourceJob:
             self.cut_at = None
         if launch not in self.launches:
             self.launches.append(launch)
+        for reading in self.readings.values():
+            if reading.copies is not None:
+                reading.copies.interval_ms = launch.interval_ms
 
     def cut(self, cut: msg.Cut) -> None:
         """The group ends early: seal nothing beyond. What is sealed already belongs to the next group."""

@@ -46,6 +46,7 @@ class JobSpec:
     `group_size` is what every group has, or what the first one has where `tuning` chooses.
     `pipelined`: a group is launched while the one before it runs; without, only when that is done.
     `speculation`: copies of straggling tasks may run elsewhere, and slow workers lose partitions for a while.
+    `batch_interval_ms` holds, or is what is begun with where `interval_auto` has it chosen (`core.interval`).
     `checkpoint_interval_ms` holds, or is what is begun with where `checkpoint_auto` has it chosen.
     `partitions` of a stage that reads a stream is 0 until the coordinator has laid
     the stream out over its sources (`with_stream_partitions`).
@@ -65,6 +66,7 @@ class JobSpec:
     speculation: bool = True
     checkpoint_auto: bool = False
     pipelined: bool = True
+    interval_auto: bool = False
 
     @property
     def run(self) -> str:

@@ -13,6 +13,10 @@ GROUP_SIZE_MAX = 10_000
 """Batches per group that any job may ask for."""
 TUNED_SIZE_MAX = 1_000
 """Batches per group that a tuner goes to unless the job says otherwise."""
+INTERVAL_AUTO_MS_MIN = 10.0
+"""No chosen batch interval is shorter: fixed costs of batches would be most of what is done."""
+INTERVAL_AUTO_MS_MAX = 500.0
+"""None is longer: a batch holds no more than half a second of work (`core.capacity`)."""
 
 
 class TuningMode(StrEnum):

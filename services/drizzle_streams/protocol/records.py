@@ -50,7 +50,8 @@ class AssignRecord:
 class GroupRecord:
     """The newest group launched, and how stages run since the newest checkpoint.
 
-    `granted`: the last batch that any group was launched with, whatever was cut since.
+    `granted`: the last batch that any group was launched with, whatever was cut since. `interval_ms`: from
+    one of its batches to the next; 0: the job's.
     """
 
     group: GroupId
@@ -59,6 +60,7 @@ class GroupRecord:
     starts_at_ms: float
     chosen: tuple[ChosenFrom, ...] = ()
     granted: BatchId = NO_BATCH
+    interval_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,16 @@ class CoordinatorMetrics:
         self.batch_interval_seconds = sheet.gauge(
             "drizzle_batch_interval_seconds", "Time from one batch to the next", "job"
         )
+        self.batch_interval_target_seconds = sheet.gauge(
+            "drizzle_batch_interval_target_seconds",
+            "The interval at which batches take four fifths of it, where the job has it chosen",
+            "job",
+        )
+        self.batch_processing_seconds = sheet.gauge(
+            "drizzle_batch_processing_seconds",
+            "What a batch costs its busiest worker, where the interval is chosen by it; else 0",
+            "job",
+        )
         self.jobs = sheet.gauge("drizzle_jobs", "Jobs by phase", "phase")
         self.group_size_batches = sheet.gauge(
             "drizzle_group_size_batches", "Batches per group, as last launched", "job"
