@@ -179,7 +179,7 @@ def metric_tables() -> Iterator[tuple[str, list[Row]]]:
 def coordinators_metrics(registry: CollectorRegistry) -> None:
     """All that a coordinator has of its own."""
     CoordinatorMetrics(registry)
-    LeadMetrics(registry, lambda: 0.0, lambda: 0.0, lambda: 0.0)
+    LeadMetrics(registry, lambda: 0.0, lambda: 0.0, lambda: 0.0, lambda: 0.0)
 
 
 def workers_metrics(registry: CollectorRegistry) -> None:

@@ -221,6 +221,9 @@ class CoordinatorServiceSettings(ServiceSettings, StoreSettings):
     standby: bool = field(
         default=False, metadata=_setting(_YES, "whether it leaves the lead to others while it can: yes or no")
     )
+    outage_s_max: int = field(
+        default=600, metadata=_setting(_whole(1, 86_400), "seconds that it waits for a ledger that is away")
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ from drizzle_streams.coordinator.console_view import Leader, View
 from drizzle_streams.coordinator.lead_watch import watch_leadership
 from drizzle_streams.coordinator.leadership import Leadership
 from drizzle_streams.coordinator.memory import Memory, Remembered
+from drizzle_streams.coordinator.outage import LedgerOutage
 from drizzle_streams.coordinator.performer import CoordinatorPerformer
 from drizzle_streams.coordinator.programs import Programs
 from drizzle_streams.coordinator.routes import Doors
@@ -62,12 +63,14 @@ class Life:
         memory: Memory,
         left: Remembered,
         snapshots: SnapshotStore,
+        outage: LedgerOutage,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._leadership = leadership
         self._announcer = announcer
         self._memory = memory
+        self._outage = outage
         self._registry = CollectorRegistry()
         now = clock.now()
         machine = CoordinatorSettings(lease_s=settings.lease_ms / 1000.0)
@@ -90,6 +93,7 @@ class Life:
         """Lead until `stop` is set. Raises `FencedError` when another one leads, `StoreError`."""
         transport = LeadersTransport(COORDINATOR, server, self._settings.token)
         transport.leads = lambda: self._leadership.leads
+        self._outage.tell = lambda kind, text: self.role.story.tell(self._clock.now(), kind, text)
         await self._tidy()
         performer = CoordinatorPerformer(self._memory, self._chores, self._programs, self.role.jobs.get)
         driver = Driver(self._stopwatch, self._clock, transport, performer, self._memory.persist)
@@ -137,7 +141,7 @@ class Life:
         )
         runtime.read_transport(transport)
         runtime.read_queues(lambda: {"snapshot_chores": len(self._chores)})
-        watch_leadership(self._registry, self._leadership)
+        watch_leadership(self._registry, self._leadership, self._outage)
         return lag
 
     def _add_doors(self, server: HttpServer, driver: Driver, tasks: Supervisor, lag: LoopLag) -> None:

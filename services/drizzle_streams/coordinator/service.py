@@ -23,12 +23,14 @@ from drizzle_streams.coordinator.lead_watch import watch_leadership
 from drizzle_streams.coordinator.leadership import Leadership
 from drizzle_streams.coordinator.life import Life
 from drizzle_streams.coordinator.memory import Memory
+from drizzle_streams.coordinator.outage import LedgerOutage
 from drizzle_streams.errors import ConfigError, CorruptError, FencedError, StoreError
 from drizzle_streams.protocol.jobfile import JOB_BYTES_MAX
 from drizzle_streams.runtime.clock import ClusterClock
 from drizzle_streams.runtime.supervisor import Supervisor
 from drizzle_streams.stores.base import Ledger, SnapshotStore
 from drizzle_streams.stores.redis import RedisLedger, RedisSnapshotStore
+from drizzle_streams.stores.redis_link import Patience
 from drizzle_streams.telemetry.exposition import health_route, metrics_route, ready_route
 from drizzle_streams.telemetry.lag import LoopLag
 from drizzle_streams.telemetry.metrics import RuntimeMetrics
@@ -59,7 +61,11 @@ class CoordinatorService:
         self.address = ""
         """Where it answers, once it stands by or leads."""
         self._clock = ClusterClock()
-        self._ledger = ledger or RedisLedger(settings.redis_url, namespace=settings.namespace)
+        self._outage = LedgerOutage(self._clock.now)
+        patience = Patience(settings.outage_s_max, self._outage.away, self._outage.back)
+        self._ledger = ledger or RedisLedger(
+            settings.redis_url, namespace=settings.namespace, patience=patience
+        )
         self._snapshots = snapshots or RedisSnapshotStore(settings.redis_url, namespace=settings.namespace)
         self._port = settings.port
         self._announcer = Announcer()
@@ -119,9 +125,21 @@ class CoordinatorService:
             self._port = server.port
             self.address = self.leadership.address = self._announcer.address = server.address
             tasks.start(lag.run(), "loop lag")
-            if not await self.leadership.wait(stop):
+            if not await self._led(stop):
                 return None
             return await self._begin()
+
+    async def _led(self, stop: asyncio.Event) -> bool:
+        """Whether we lead, in the end. A ledger that is away keeps nobody from being stopped."""
+        waiting = asyncio.create_task(self.leadership.wait(stop))
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait((waiting, stopping), return_when=asyncio.FIRST_COMPLETED)
+            return waiting.done() and await waiting
+        finally:
+            for task in (waiting, stopping):
+                task.cancel()
+            await asyncio.gather(waiting, stopping, return_exceptions=True)
 
     async def _begin(self) -> Life | None:
         """Fence every earlier life out and read what it left, while the doors still say who leads."""
@@ -139,6 +157,7 @@ class CoordinatorService:
             memory=memory,
             left=left,
             snapshots=self._snapshots,
+            outage=self._outage,
         )
 
     async def _lead(self, life: Life, stop: asyncio.Event) -> None:
@@ -162,7 +181,7 @@ class CoordinatorService:
         )
         lag = LoopLag(runtime.loop_lag_seconds.observe)
         runtime.read_loop(lambda: lag.worst)
-        watch_leadership(registry, self.leadership)
+        watch_leadership(registry, self.leadership, self._outage)
         doors = [health_route(lag), ready_route(lambda: "standing by: another coordinator leads")]
         server.add_routes(doors, public=True)
         server.add_routes([metrics_route(registry)], auth=METRICS, public=self.settings.metrics_public)

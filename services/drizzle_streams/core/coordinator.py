@@ -35,6 +35,9 @@ from drizzle_streams.protocol.records import (
 LEASE_S = 2.0
 ENDED_JOBS_KEPT_MAX = 100
 
+HELD_UP_S = 0.25
+"""A lease's end that is looked at so much too late was not listened for."""
+
 
 @dataclass(frozen=True, slots=True)
 class CoordinatorSettings:
@@ -107,12 +110,14 @@ class Coordinator:
 
     def on_deadline(self, now: float, out: Effects) -> None:
         """Leases end; waiting ends."""
+        self._excuse(now)
         for node in self.membership.expired(now):
             self._lose(node, "its lease ended", now, out)
         self._settle(now, out)
 
     def handle(self, event: ev.Event, now: float, out: Effects) -> None:
         """Something happened; afterwards every job takes what steps it can."""
+        self._excuse(now)
         match event:
             case ev.Received(sender=sender, message=message):
                 self.membership.heard(sender, now)
@@ -135,6 +140,18 @@ class Coordinator:
             case _:
                 return
         self._settle(now, out)
+
+    def _excuse(self, now: float) -> None:
+        """A lease that ended a while ago, and is looked at now: it was we who did not listen.
+
+        The ledger was away, which is awaited before anything else, or this process was stopped. What members
+        said meanwhile waits, is repeated, or is said again: they have a lease's time for that.
+        """
+        due = self.membership.next_deadline()
+        if due is not None and now - due > HELD_UP_S:
+            self.membership.excuse(now)
+            text = f"for {now - due:.1f} s after a lease ended; nobody is lost for that"
+            self.story.tell(now, "CoordinatorHeldUp", text)
 
     # --- messages -------------------------------------------------------------------------
 

@@ -76,6 +76,11 @@ class Membership:
         if (member := self.members.get(node)) is not None:
             member.expires = max(member.expires, now + self.lease_s)
 
+    def excuse(self, now: float) -> None:
+        """We could not listen: nobody's lease ends for that."""
+        for member in self.members.values():
+            member.expires = max(member.expires, now + self.lease_s)
+
     def suspect(self, node: NodeId) -> bool:
         """Someone could not reach it; True if that is news."""
         member = self.members.get(node)

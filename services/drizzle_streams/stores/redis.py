@@ -20,7 +20,7 @@ from urllib.parse import quote
 from drizzle_streams.model.ids import Generation, JobId
 from drizzle_streams.model.snapshot import SnapshotPart
 from drizzle_streams.stores import base
-from drizzle_streams.stores.redis_link import Command, LinkBounds, RedisLink, script
+from drizzle_streams.stores.redis_link import Command, LinkBounds, Patience, RedisLink, script
 
 PIPELINE_BYTES_MAX = 8 * 1024 * 1024
 """Snapshot bytes under way in one pipeline, so that neither side buffers a whole checkpoint."""
@@ -39,8 +39,15 @@ _PUT = script("drizzle_streams.stores", "snapshot_put")
 class RedisLedger:
     """The ledger in one Redis hash; see `base.Ledger`."""
 
-    def __init__(self, url: str, *, namespace: str = "drizzle", bounds: LinkBounds | None = None) -> None:
-        self.link = RedisLink(url, bounds)
+    def __init__(
+        self,
+        url: str,
+        *,
+        namespace: str = "drizzle",
+        bounds: LinkBounds | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        self.link = RedisLink(url, bounds, patience)
         self._ledger = f"{namespace}:ledger"
         self._fence = f"{namespace}:ledger:fence"
         self._lease = f"{namespace}:ledger:lease"
@@ -60,7 +67,7 @@ class RedisLedger:
         conditions = ("" if above is None else above, holder or "")
         head = (self._fence, self._lease, at_least, uuid.uuid4().hex)
         command: Command = ("EVAL", _RAISE, 2, *head, *conditions)
-        ((raised, generation),) = await self.link.run("raising the generation", [command])
+        ((raised, generation),) = await self.link.run("raising the generation", [command], patient=True)
         if not raised:
             raise base.not_raised(generation, above, holder)
         return Generation(generation)
@@ -78,12 +85,12 @@ class RedisLedger:
             self._sequence += 1
             head = (generation, self._writer, self._sequence, len(puts))
             command: Command = ("EVAL", _WRITE, 2, self._fence, self._ledger, *head, *pairs, *deletes)
-            (fence,) = await self.link.run("writing the ledger", [command])
+            (fence,) = await self.link.run("writing the ledger", [command], patient=True)
         if fence != _DONE:
             raise base.fenced("Ledger write", generation, fence)
 
     async def read(self) -> dict[str, bytes]:
-        (flat,) = await self.link.run("reading the ledger", [("HGETALL", self._ledger)])
+        (flat,) = await self.link.run("reading the ledger", [("HGETALL", self._ledger)], patient=True)
         found: dict[bytes, bytes] = flat
         return {name.decode(): base.unseal(name.decode(), value) for name, value in found.items()}
 
@@ -95,7 +102,7 @@ class RedisLedger:
             ("HMGET", self._lease, "holder", "address", "term"),
             ("PTTL", self._lease),
         ]
-        (holder, address, term), left_ms = await self.link.run("reading the lease", commands)
+        (holder, address, term), left_ms = await self.link.run("reading the lease", commands, patient=True)
         if holder is None or left_ms < 0:  # it ran out between the two
             return None
         return base.Lease(holder.decode(), address.decode(), int(term), left_ms)
@@ -108,7 +115,8 @@ class RedisLedger:
 
     async def _leased(self, verb: str, holder: str, ttl_ms: int, address: str = "") -> bool:
         command: Command = ("EVAL", _LEASE, 2, self._lease, self._fence, verb, holder, ttl_ms, address)
-        (granted,) = await self.link.run(f"to {verb} the lease", [command])
+        patient = verb != "release"  # who lets go ends: the lease runs out by itself
+        (granted,) = await self.link.run(f"to {verb} the lease", [command], patient=patient)
         return granted == 1
 
 

@@ -7,6 +7,8 @@ Rules:
 - A connection problem, a timeout or a Redis that is still loading is an outage: the whole
   pipeline is sent again with bounded backoff until `outage_s_max` has passed, then OutageError.
   An error *reply* is not an outage: it is raised at once.
+- Who can do nothing but wait has a `Patience`: the same pipeline, under the same tokens, is sent
+  again for much longer, and the outage is told.
 - redis-py's own retries are off. They would multiply with these, and it counts a refused
   password as a connection error worth repeating.
 - Scripts are sent with EVAL, not EVALSHA. Redis forgets scripts when it restarts, and in a
@@ -19,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -38,6 +40,9 @@ log = logging.getLogger(__name__)
 
 Command = tuple[str | bytes | int, ...]
 
+AWAY_AFTER_S = 1.0
+"""A Redis that does not answer for so long is told to be away: one that restarts at once is not."""
+
 _REFUSED = (AuthenticationError, AuthorizationError)  # before _OUTAGE: they are ConnectionErrors too
 _OUTAGE = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OSError)
 
@@ -55,15 +60,30 @@ class LinkBounds:
     backoff_s_max: float = 0.25
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """For users who can only wait: `seconds` instead of `outage_s_max`, told when it begins to matter.
+
+    `away` is called once per outage, `AWAY_AFTER_S` after its first failure, with what failed; `back` when
+    an answer came again. Opening a link is not patient: a wrong address is found at start.
+    """
+
+    seconds: float
+    away: Callable[[str], None]
+    back: Callable[[], None]
+
+
 class RedisLink:
     """A bounded pool of connections to one Redis, used by stores and sinks alike.
 
     `retries` counts pipelines that had to be sent again, for the metrics.
     """
 
-    def __init__(self, url: str, bounds: LinkBounds | None = None) -> None:
+    def __init__(self, url: str, bounds: LinkBounds | None = None, patience: Patience | None = None) -> None:
         self._url = url
         self._bounds = bounds or LinkBounds()
+        self._patience = patience
+        self._away_told = False
         self._client: Redis | None = None
         self.retries = 0
 
@@ -90,14 +110,17 @@ class RedisLink:
         if client is not None:
             await client.aclose()
 
-    async def run(self, what: str, commands: Sequence[Command]) -> list[Any]:
+    async def run(self, what: str, commands: Sequence[Command], *, patient: bool = False) -> list[Any]:
         """Send commands in one pipeline and return their replies, in order.
 
-        Raises StoreError: an error reply, or as OutageError an outage longer than `outage_s_max`;
-        ConfigError: Redis refuses the credentials. `what` says in the error what was being done.
+        `patient`: wait as long as the link's `Patience` says, if it has any. Raises StoreError: an error
+        reply, or as OutageError an outage longer than `outage_s_max`; ConfigError: Redis refuses the
+        credentials. `what` says in the error what was being done.
         """
         now = asyncio.get_running_loop().time
-        deadline = now() + self._bounds.outage_s_max
+        patience = self._patience if patient else None
+        began = now()
+        deadline = began + (self._bounds.outage_s_max if patience is None else patience.seconds)
         pause_s = self._bounds.backoff_s_first
         while True:
             try:
@@ -107,15 +130,28 @@ class RedisLink:
             except _OUTAGE as error:
                 if now() >= deadline:
                     raise self._gone(what, error) from error
+                if patience is not None and now() - began >= AWAY_AFTER_S:
+                    self._tell_away(patience, f"{self.place}, {what}: {error}")
                 if pause_s == self._bounds.backoff_s_first:
                     log.warning("%s: %s is repeated: %s", self.place, what, error)
             except RedisError as error:
                 raise self._failed(what, error) from error
             else:
+                self._tell_back()
                 return replies
             self.retries += 1
             await asyncio.sleep(min(pause_s, max(deadline - now(), 0.0)))
             pause_s = min(pause_s * 2, self._bounds.backoff_s_max)
+
+    def _tell_away(self, patience: Patience, text: str) -> None:
+        if not self._away_told:
+            self._away_told = True
+            patience.away(text)
+
+    def _tell_back(self) -> None:
+        if self._away_told and self._patience is not None:
+            self._away_told = False
+            self._patience.back()
 
     async def _attempt(self, commands: Sequence[Command]) -> list[Any]:
         if self._client is None:

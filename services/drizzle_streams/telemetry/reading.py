@@ -19,8 +19,12 @@ Count = Callable[[], float]
 class LeadMetrics:
     """What leader and standby show of their leadership."""
 
-    def __init__(self, registry: CollectorRegistry, leads: Count, taken: Count, lost: Count) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, leads: Count, taken: Count, lost: Count, away_seconds: Count
+    ) -> None:
         add = Readings(registry).add
+        away = "How long the ledger has not answered this coordinator; 0 while it does"
+        add("drizzle_ledger_away_seconds", away, away_seconds)
         add("drizzle_leading", "1 while this coordinator leads, 0 while it stands by", leads)
         add("drizzle_leads_taken_total", "Times this coordinator took the lead", taken)
         add("drizzle_leads_lost_total", "Times it found that another one leads", lost)
