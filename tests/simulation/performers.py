@@ -394,36 +394,46 @@ class SimSource:
         self.world, self.life = world, life
         self.disk = world.disks[life.id]
         self.local: dict[int, int] = {}
+        self.files = False
 
     def perform(self, action: act.Start) -> None:
         match action:
-            case act.OpenStream(partitions=partitions):
+            case act.OpenStream(partitions=partitions, chunks=chunks):
                 self.local = {int(p): i for i, p in enumerate(partitions)}
+                self.files = chunks is not None
             case act.SealBatch():
                 self.life.later(self.world.uniform(0.0005, 0.005), lambda: self._seal(action))
             case act.TrimInput(through=through, before=before):
                 for partition, end in before:
                     local = self.local[partition]
-                    self.disk.starts[local] = max(self.disk.starts[local], end)
+                    if not self.files:  # those are their owner's to remove
+                        self.disk.starts[local] = max(self.disk.starts[local], end)
                 for stored in self.disk.bounds.values():
                     for batch in [b for b in stored if b <= through]:
                         del stored[batch]
             case act.ReleaseInput():
                 self.disk.bounds.clear()
+                self.local = {}
             case _:
                 pass
 
     def _seal(self, action: act.SealBatch) -> ev.Event:
+        if not self.local:  # the run was released meanwhile
+            return ev.SealFailed(action.job, action.stage, action.batch, "released")
         bounds: list[Bounds] = []
         for partition, first in action.firsts:
             local = self.local[partition]
             start = self.disk.starts[local] if first is None else first
-            end = min(len(self.disk.logs[local]), start + action.records_max)
+            there = len(self.disk.logs[local])
+            # Of files a batch has one chunk of each partition; behind the last one lies the end.
+            end = min(there + 1, start + 1) if self.files else min(there, start + action.records_max)
             bounds.append(Bounds(action.batch, partition, Offset(start), Offset(max(start, end))))
         self.world.learn_layout()
         self.world.history.fix(bounds)
         self.disk.bounds.setdefault(action.job, {})[action.batch] = tuple(bounds)
-        return ev.BatchSealed(action.job, action.stage, action.batch, tuple(bounds), 0)
+        ends = {self.local[b.partition]: b.end for b in bounds}
+        ended = self.files and all(end > len(self.disk.logs[local]) for local, end in ends.items())
+        return ev.BatchSealed(action.job, action.stage, action.batch, tuple(bounds), 0, ended)
 
     def attach(self, message: msg.Message) -> object | None:
         if isinstance(message, msg.Offer) and self.world.chance(0.7):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from drizzle_streams.core.events import NodeExited
 from drizzle_streams.core.interval import RHO
 from drizzle_streams.model.tuning import INTERVAL_AUTO_MS_MAX
@@ -13,6 +15,8 @@ from tests.simulation.world import World
 
 TASKS = 3
 """Of a batch on the one worker: one per stage, one after another."""
+
+pytestmark = pytest.mark.timeout(600)  # many seconds of CPU on a busy machine, none of waiting
 
 
 def world_of(fixed_s: float, record_s: float, **settings) -> World:

@@ -18,6 +18,8 @@ from tests.simulation.world import World
 
 SEEDS = range(3)
 
+pytestmark = pytest.mark.timeout(600)  # many seconds of CPU on a busy machine, none of waiting
+
 
 def running(seed: int = 1, **settings) -> World:
     world = World(seed, **settings)

@@ -10,6 +10,8 @@ from tests.simulation.world import LEASE_S, World
 
 AWAY_S = 12 * LEASE_S
 
+pytestmark = pytest.mark.timeout(600)  # many seconds of CPU on a busy machine, none of waiting
+
 
 def outage(seed: int) -> World:
     """A coordinator that awaits its ledger hears nobody; workers and sources live, and cannot write."""
