@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 
@@ -22,12 +23,21 @@ counts = words.group_by("word").agg(times=dz.count())
 job = counts.to(dz.redis("words")).job("count", batch_interval="20ms", checkpoint_interval="200ms")
 """
 LATE = "source-9"
+NUMBERS = itertools.count(1)
+"""Of posts, over all sources and tests."""
 
 
 def post(doors: ClusterDoors, source: str, times: int) -> None:
-    """Records are taken as soon as the source answers, whether it is a member by then or not."""
+    """Records are taken as soon as the source answers, whether it is a member by then or not.
+
+    A post whose answer does not come in time is repeated under its number, and counts once.
+    """
     body = b'{"word": "rain"}\n' * times
-    headers = {"Content-Type": "application/x-ndjson"}
+    headers = {
+        "Content-Type": "application/x-ndjson",
+        "Drizzle-Producer": "test",
+        "Drizzle-Sequence": str(next(NUMBERS)),
+    }
 
     def taken() -> bool:
         try:
