@@ -13,9 +13,11 @@ import pytest
 from drizzle_streams.core.boundary import STAND_S_MAX
 from drizzle_streams.core.coordinator_job import CoordinatorJob
 from drizzle_streams.core.events import LeaveRequested, NodeExited
+from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.worker_job import WorkerJob
 from drizzle_streams.model.ids import BatchId
 from drizzle_streams.model.job import Scheduling
+from drizzle_streams.protocol import messages as msg
 from tests.simulation.checkers import demand_everything, demand_progress
 from tests.simulation.disks import BrokenPromiseError
 from tests.simulation.performers import SimWorker
@@ -90,6 +92,36 @@ def test_a_worker_that_is_asked_to_stop_goes_when_its_partitions_have_moved(sche
         assert "WorkerLeft" in kinds(world)
         assert "WorkerLost" not in kinds(world), "who leaves is not lost"
         assert world.coordinator.machine.role.lost_workers == 0
+
+
+def left_at_once(seed: int, *, heard: bool = True) -> World:
+    """A drained worker is told as gone within a round trip; if its last word is lost, when its lease ends."""
+    world = settled(seed, job=spec(group_size=LONG_GROUP))
+    leaving = world.of_kind("worker")[seed % 3]
+    send = world.network_send
+
+    def losing(life: Life, to: str, envelope: msg.Envelope) -> None:
+        if heard or not any(isinstance(item.message, msg.Left) for item in envelope.items):
+            send(life, to, envelope)
+
+    world.network_send = losing
+    drain(world, leaving)
+    told = world.run(0.01 if heard else 2 * LEASE_S, until=lambda: "WorkerLeft" in kinds(world))
+    if not told or "WorkerLost" in kinds(world):
+        raise BrokenPromiseError(f"{leaving.id} is gone, and the story says {kinds(world)[-5:]}")
+    demand_progress(world)
+    demand_everything(world)
+    return world
+
+
+def test_a_worker_that_left_on_purpose_is_told_as_such_at_once() -> None:
+    for seed in range(3):
+        world = left_at_once(seed)
+        assert world.coordinator.machine.role.lost_workers == 0
+
+
+def test_a_last_word_that_is_lost_is_made_up_for_by_the_lease() -> None:
+    left_at_once(1, heard=False)
 
 
 def test_partitions_stand_still_for_less_than_a_lost_worker_would_cost() -> None:
@@ -343,3 +375,15 @@ def test_planted_a_cut_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     monkeypatch.setattr(coordinator_job, "furthest", lambda progress: progress.frontier - 9)
     demand_caught(joined_in_a_long_group)
+
+
+def test_planted_who_leaves_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The story would have it two seconds later, as if its process had died."""
+    send_once = Effects.send_once
+
+    def silent(self: Effects, to, message) -> None:
+        if not isinstance(message, msg.Left):
+            send_once(self, to, message)
+
+    monkeypatch.setattr(Effects, "send_once", silent)
+    demand_caught(left_at_once)

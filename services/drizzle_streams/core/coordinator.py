@@ -169,6 +169,8 @@ class Coordinator:
                     job.heard(WorkerId(node), busy, now)
             case msg.PeerSuspected(node=node, peer=peer):
                 self._suspect(peer, node, now)
+            case msg.Left(worker=worker, reason=reason):
+                self._lose(NodeId(worker), f"it was asked to stop and has gone, {reason}", now, out)
             case _:
                 self._job_message(message, now, out)
 

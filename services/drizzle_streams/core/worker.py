@@ -337,6 +337,8 @@ class Worker:
         """This life is over, and no other follows."""
         if self.leaving or self._lease_s == 0.0:
             self.rejoining = True
+            # Once: nobody is there to repeat it. If it does not arrive, the lease tells it later.
+            out.send_once(COORDINATOR, msg.Left(self.settings.worker, reason))
             out.start(act.Depart(reason))
 
     # --- membership and reports -----------------------------------------------------------

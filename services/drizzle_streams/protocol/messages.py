@@ -347,6 +347,14 @@ class Farewell:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """The last word of a worker that was asked to stop: its life is over, and no lease need be waited for."""
+
+    worker: WorkerId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchStage:
     """Barrier mode only: one stage of one batch, with where its blocks lie (Spark's way)."""
 
@@ -465,6 +473,7 @@ Message = (
     | BlocksReady
     | Cut
     | Farewell
+    | Left
 )
 
 
