@@ -207,3 +207,24 @@ def test_a_stall_is_how_late_one_was_woken() -> None:
     stalls.look(10.0 + 2 * PULSE_S + 0.21)
     assert round(stalls.take_ms()) == 200
     assert stalls.take_ms() == 0.0
+
+
+def test_the_next_coordinator_knows_who_was_relieved_and_how_often() -> None:
+    before = Cluster(A, B, C)
+    before.pulses(2)
+    assert before.judged() == [A]
+    before.now += PENANCE_S
+    before.judged()
+    before.pulses(2)
+    assert before.judged() == [A], "a relapse"
+
+    after = Cluster(A, B, C)
+    after.now = before.now
+    after.stragglers.remember(before.stragglers.relief())
+    assert after.stragglers.relieved == frozenset(), "who has not come back is nobody's concern"
+    assert after.stragglers.relief() == before.stragglers.relief(), "nor is it forgotten by the next but one"
+    assert after.stragglers.welcome_back(members(A, B, C), after.now) == [A]
+    after.now += 2 * PENANCE_S - 0.1
+    assert after.stragglers.judge(after.workers, after.now) == []
+    after.now += 0.1
+    assert [worker for worker, _ in after.stragglers.judge(after.workers, after.now)] == [A]

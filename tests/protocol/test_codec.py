@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drizzle_streams.errors import ProtocolError
+from drizzle_streams.model.ids import Generation, WorkerId
+from drizzle_streams.model.placement import Placement
 from drizzle_streams.protocol import codec
 from drizzle_streams.protocol.messages import Envelope, Heartbeat, Item, Message
-from drizzle_streams.protocol.records import JobRecord, Record
+from drizzle_streams.protocol.records import AssignRecord, JobRecord, Record
 
 SCALARS = {
     int: st.integers(-(2**31), 2**53),
@@ -111,3 +113,13 @@ def test_a_bool_is_no_int() -> None:
     body = ["a", True, 1, 0, 0, 0, []]
     with pytest.raises(ProtocolError, match="wanted int"):
         codec.decode_envelope(msgpack.packb([1, body, []]))
+
+
+def test_a_record_of_an_older_release_gets_the_defaults_of_what_came_since() -> None:
+    record = AssignRecord(Generation(3), Placement(((WorkerId("a"),),)))
+    version, body = msgpack.unpackb(codec.encode_record(record))
+    assert codec.decode_record(AssignRecord, msgpack.packb([version, body[:2]])) == record
+    with pytest.raises(ProtocolError, match="AssignRecord"):
+        codec.decode_record(AssignRecord, msgpack.packb([version, body[:1]]))
+    with pytest.raises(ProtocolError, match="AssignRecord"):
+        codec.decode_record(AssignRecord, msgpack.packb([version, [*body, 0]]))

@@ -15,10 +15,11 @@ import pytest
 from drizzle_streams.core.actions import Fragment, RunTask
 from drizzle_streams.core.arrivals import Arrivals
 from drizzle_streams.core.boundary import boundary_for
+from drizzle_streams.core.coordinator import Coordinator
 from drizzle_streams.core.coordinator_job import CoordinatorJob
 from drizzle_streams.core.copies import CopyTasks
 from drizzle_streams.core.events import NodeExited
-from drizzle_streams.core.stragglers import PENANCE_S
+from drizzle_streams.core.stragglers import PENANCE_S, Stragglers
 from drizzle_streams.core.worker_job import WorkerJob
 from drizzle_streams.model.ids import BatchId, JobId, WorkerId
 from drizzle_streams.model.job import JobSpec
@@ -173,16 +174,52 @@ def test_the_owner_keeps_its_share_through_a_recovery_and_loses_it_at_the_next_b
         demand_everything(world)
 
 
-def test_a_new_coordinator_judges_anew() -> None:
-    world = settled(workers=2, job=job())
-    victim = world.of_kind("worker")[0]
+def relieved_and_failed_over(seed: int, *, first_back: bool = False) -> World:
+    """A worker that goes on stalling gets nothing back from the next coordinator, and earns it from there."""
+    world = settled(seed, workers=2, job=job())
+    victim, other = world.of_kind("worker")
     pulse(world, victim, 12)
     assert world.run(5.0, until=lambda: victim.id not in owners(world))
     world.crash(world.coordinator)
     world.run(0.3)
+    if first_back:
+        away = frozenset((other.id, world.coordinator.id))
+        world.cut.add(away)
+        world.at(world.now + 0.6, lambda: world.cut.discard(away))
+    world.start_coordinator()
+    if world.run(6.0, until=lambda: victim.id in owners(world)):
+        raise BrokenPromiseError(f"{victim.id} stalls, and has partitions of the new coordinator")
+    if not world.run(12.0, until=lambda: victim.id in owners(world)):
+        raise BrokenPromiseError(f"{victim.id} no longer stalls, and gets nothing back: {kinds(world)}")
+    demand_progress(world)
+    demand_everything(world)
+    return world
+
+
+def test_a_new_coordinator_knows_who_was_relieved() -> None:
+    for seed in range(2):
+        world = relieved_and_failed_over(seed)
+        told = [kind for kind in kinds(world) if kind in ("WorkerRelieved", "WorkerReinstated")]
+        assert told == ["WorkerRelieved", "WorkerReinstated"]
+
+
+def relieved_first_back(seed: int) -> World:
+    return relieved_and_failed_over(seed, first_back=True)
+
+
+def test_who_is_relieved_and_back_before_the_others_waits_for_them() -> None:
+    relieved_first_back(0)
+
+
+def test_a_new_coordinator_judges_who_was_not_relieved_yet() -> None:
+    world = settled(workers=2, job=job())
+    victim = world.of_kind("worker")[0]
+    world.crash(world.coordinator)
+    world.run(0.3)
     world.start_coordinator()
     demand_progress(world)
-    assert world.run(15.0, until=lambda: "WorkerRelieved" in kinds(world))
+    pulse(world, victim, 12)
+    assert world.run(10.0, until=lambda: "WorkerRelieved" in kinds(world))
     demand_everything(world)
 
 
@@ -361,3 +398,14 @@ def test_planted_a_relieved_worker_is_told_nothing(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(CoordinatorJob, "without_relieved", left_out)
     demand_caught(relieved)
+
+
+def test_planted_relief_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stragglers, "remember", lambda self, relief: None)
+    demand_caught(relieved_and_failed_over)
+
+
+def test_planted_the_first_who_is_back_is_judged_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody else is there yet, a relieved worker looks as if it could not be spared."""
+    monkeypatch.setattr(Coordinator, "_gathering", False)
+    demand_caught(relieved_first_back)

@@ -69,6 +69,9 @@ class Coordinator:
         for record in records.values():
             if isinstance(record, JobRecord):
                 self._restore(record, records, now)
+        assigned = [record for record in records.values() if isinstance(record, AssignRecord)]
+        for assign in sorted(assigned, key=lambda record: record.generation):
+            self.stragglers.remember(assign.relief)
 
     def _restore(self, record: JobRecord, records: Mapping[str, Record], now: float) -> None:
         name = record.spec.job
@@ -104,7 +107,8 @@ class Coordinator:
             for job in self.jobs.values()
             if job.boundary is not None and not job.wants_plan and job.phase is JobPhase.RUNNING
         ]
-        more = (self.membership.next_deadline(), self.stragglers.next_deadline())
+        judged_at = None if self._gathering else self.stragglers.next_deadline()
+        more = (self.membership.next_deadline(), judged_at)
         times += [when for when in more if when is not None]
         return min(times, default=None)
 
@@ -355,10 +359,21 @@ class Coordinator:
     def _judge(self, now: float) -> None:
         """Relieve workers that straggle, reinstate those that no longer do; jobs follow at a boundary."""
         staying = self.membership.staying()
+        for worker in self.stragglers.welcome_back(staying, now):
+            self.story.tell(
+                now, "WorkerRelieved", f"{worker}: by the coordinator before; it earns its share back"
+            )
+        if self._gathering:
+            return  # nobody can be spared, and nobody is needed, before it is known who is there
         for worker, reason in self.stragglers.judge(staying, now):
             self.story.tell(now, "WorkerReinstated", f"{worker}: {reason}")
         for worker, reason in self.stragglers.relieve(staying, now):
             self.story.tell(now, "WorkerRelieved", f"{worker}: {reason}; its partitions move")
+
+    @property
+    def _gathering(self) -> bool:
+        """Whether a new coordinator waits for workers to come back to it."""
+        return any(job.awaiting_until is not None for job in self.jobs.values())
 
     def _watch_headroom(self, now: float) -> None:
         """Warn once while the loss of a worker could not be made up for."""
@@ -411,8 +426,7 @@ class Coordinator:
             if not member.leaving or member.dismissed:
                 continue
             needed = any(job.needs(WorkerId(member.node)) for job in self.jobs.values())
-            gathering = any(job.awaiting_until is not None for job in self.jobs.values())
-            if needed and (staying or gathering):
+            if needed and (staying or self._gathering):
                 continue
             reason = "nobody is left to take over" if needed else "nothing of it is needed any more"
             member.dismissed = True
@@ -427,7 +441,7 @@ class Coordinator:
         for job in self.jobs.values():
             if job.wants_plan:
                 job.take_in(self._sources(), now)
-                job.plan(generation, self._workers_for(job), now, out)
+                job.plan(generation, self._workers_for(job), now, out, self.stragglers.relief())
 
     def _workers_for(self, job: CoordinatorJob) -> list[tuple[WorkerId, int]]:
         """Who gets a share: everybody who stays.

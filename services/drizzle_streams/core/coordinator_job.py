@@ -20,7 +20,7 @@ from drizzle_streams.core.relief import Shares, change, shares
 from drizzle_streams.model.ids import BatchId, Generation, NodeId, PartitionId, SourceId, StageId, WorkerId
 from drizzle_streams.model.job import Scheduling
 from drizzle_streams.protocol import messages as msg
-from drizzle_streams.protocol.records import AssignRecord, JobPhase, JobRecord, job_key
+from drizzle_streams.protocol.records import AssignRecord, JobPhase, JobRecord, Relief, job_key
 
 
 class CoordinatorJob(JobCommits):
@@ -90,8 +90,12 @@ class CoordinatorJob(JobCommits):
         workers: list[tuple[WorkerId, int]],
         now: float,
         out: Effects,
+        relief: tuple[Relief, ...] = (),
     ) -> None:
-        """Make, persist and say the new generation; then launch what is launched in its name."""
+        """Make, persist and say the new generation; then launch what is launched in its name.
+
+        `relief` is remembered with it: what is known of slow workers.
+        """
         first_plan = not self.spec.born
         if first_plan:
             self.spec = replace(self.spec, born=generation)
@@ -107,7 +111,7 @@ class CoordinatorJob(JobCommits):
         self.interval.begin()
         if self.phase is JobPhase.WAITING:
             self.phase = JobPhase.RUNNING
-        self._persist_plan(out)
+        self._persist_plan(relief, out)
         self._say_plan(plan, out)
         self.wants_plan = ""
         if self.group is None:
@@ -152,10 +156,10 @@ class CoordinatorJob(JobCommits):
         if moved and not first:
             self.recovery = Recovery(self.wants_plan, self.wanted_at, moved, target, plan.replayed_batches)
 
-    def _persist_plan(self, out: Effects) -> None:
+    def _persist_plan(self, relief: tuple[Relief, ...], out: Effects) -> None:
         job = self.spec.job
         out.put(job_key(job, "spec"), JobRecord(self.spec, self.phase, self.layouts, self.detail))
-        out.put(job_key(job, "assign"), AssignRecord(self.generation, self.placement))
+        out.put(job_key(job, "assign"), AssignRecord(self.generation, self.placement, relief))
 
     def _say_plan(self, plan: Plan, out: Effects) -> None:
         out.start(act.FenceSnapshots(self.spec.job))

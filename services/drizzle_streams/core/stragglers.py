@@ -14,13 +14,15 @@ also be late by an amount that costs something (`slow_after_ms`). The rules:
   do (`core.stalls`), or as soon as the others have no room: their slots are full, or most tasks are late.
   Who relapses waits twice as long, and who could not be spared is let be for as long.
 
+- A coordinator that takes over knows from the ledger who was relieved, and how often.
+
 Everything here is a guess that costs a move if it is wrong, and never a result.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median_low
@@ -28,6 +30,7 @@ from statistics import median_low
 from drizzle_streams.core.headroom import headroom
 from drizzle_streams.core.membership import Member
 from drizzle_streams.model.ids import BatchId, JobId, StageId, WorkerId
+from drizzle_streams.protocol.records import Relief
 
 SLOW_RATIO = 1.4
 """Slower than so many times the median of its stage (D-Streams section 5) ..."""
@@ -94,6 +97,17 @@ class Conduct:
     stalled_at: float = 0.0
     penance_s: float = PENANCE_S
 
+    @classmethod
+    def after(cls, relief: Relief, now: float) -> Conduct:
+        """As the ledger remembers it. Whether it stalled meanwhile nobody has heard, so as if it just had."""
+        return cls(
+            relieved_at=relief.relieved_at,
+            reinstated_at=relief.reinstated_at,
+            spared_until=relief.spared_until,
+            stalled_at=now,
+            penance_s=relief.penance_s,
+        )
+
     def note_slow(self, now: float, job: JobId, batch: BatchId) -> None:
         """It was slow; stages of one batch count once."""
         self.forget(now)
@@ -120,6 +134,8 @@ class Stragglers:
     def __init__(self) -> None:
         self._compared: dict[Task, dict[WorkerId, float]] = {}
         self._conduct: dict[WorkerId, Conduct] = {}
+        self._remembered: dict[WorkerId, Relief] = {}
+        """Of the ledger, of workers that have not come back to this coordinator yet."""
         self._recent: deque[bool] = deque(maxlen=TASKS_RECENT)
         self.times_relieved = 0
 
@@ -127,6 +143,27 @@ class Stragglers:
     def relieved(self) -> frozenset[WorkerId]:
         """Workers that are to have no partitions for now."""
         return frozenset(w for w, conduct in self._conduct.items() if conduct.relieved_at is not None)
+
+    def relief(self) -> tuple[Relief, ...]:
+        """What the next coordinator must know of those who have been relieved."""
+        present = {
+            worker: Relief(worker, c.relieved_at, c.reinstated_at, c.spared_until, c.penance_s)
+            for worker, c in self._conduct.items()
+            if c.relieved_at is not None or c.reinstated_at is not None
+        }
+        found = self._remembered | present
+        return tuple(found[worker] for worker in sorted(found))
+
+    def remember(self, relief: Iterable[Relief]) -> None:
+        """A new coordinator: what the one before knew."""
+        self._remembered |= {line.worker: line for line in relief}
+
+    def welcome_back(self, workers: Sequence[Member], now: float) -> list[WorkerId]:
+        """Who of the remembered is here again is what it was; returns those who are relieved still."""
+        back = [WorkerId(m.node) for m in workers if self._remembered and m.node in self._remembered]
+        for worker in back:
+            self._conduct[worker] = Conduct.after(self._remembered.pop(worker), now)
+        return [worker for worker in back if worker in self.relieved]
 
     def slow_batches(self, worker: WorkerId, now: float) -> int:
         """In how many of the last seconds' batches it was slow: for people."""

@@ -11,7 +11,7 @@ import reprlib
 import types
 import typing
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from typing import Any, TypeVar
@@ -65,7 +65,10 @@ def encode_record(value: object) -> bytes:
 
 
 def decode_record(kind: type[T], data: bytes) -> T:
-    """The reverse of `encode_record` for a known type; raises `ProtocolError`."""
+    """The reverse of `encode_record` for a known type; raises `ProtocolError`.
+
+    An older release's record may end early: fields that were added since have defaults.
+    """
     version, body = _fields(_unpack(data), 2, f"record of {kind.__name__}")
     if version != PROTOCOL_VERSION:
         raise ProtocolError(
@@ -76,8 +79,21 @@ def decode_record(kind: type[T], data: bytes) -> T:
                 remedy="Start the release that wrote it, or migrate.",
             )
         )
-    value: T = _decoder(kind)(body)
+    value: T = _decoder(kind)(_completed(kind, body))
     return value
+
+
+def _completed(kind: type[Any], body: object) -> object:
+    """A record's fields with the defaults of those at its end that came after the release that wrote it."""
+    if not isinstance(body, list):
+        return body
+    found = typing.cast("list[Any]", body)
+    hints = typing.get_type_hints(kind)
+    for missing in fields(kind)[len(found) :]:
+        if missing.default is MISSING:
+            break
+        found = [*found, _encoder(hints[missing.name])(missing.default)]
+    return found
 
 
 def _fields(value: object, count: int, thing: str) -> list[Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from drizzle_streams.model.ids import NO_BATCH, BatchId, Generation, GroupId, JobId
+from drizzle_streams.model.ids import NO_BATCH, BatchId, Generation, GroupId, JobId, WorkerId
 from drizzle_streams.model.job import JobSpec
 from drizzle_streams.model.placement import Placement, StreamLayout
 from drizzle_streams.model.replanning import ChosenFrom
@@ -39,11 +39,26 @@ class JobRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Relief:
+    """What a slow worker has behind it (`core.stragglers`): times in cluster seconds, None: never.
+
+    `relieved_at`: since when it has no partitions. `penance_s`: how long without a stall earns them back.
+    """
+
+    worker: WorkerId
+    relieved_at: float | None
+    reinstated_at: float | None
+    spared_until: float
+    penance_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class AssignRecord:
-    """The newest generation of a job and who owns what in it."""
+    """The newest generation of a job, who owns what in it, and who is (or was) relieved as a straggler."""
 
     generation: Generation
     placement: Placement
+    relief: tuple[Relief, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
