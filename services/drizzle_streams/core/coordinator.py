@@ -108,7 +108,8 @@ class Coordinator:
             if job.boundary is not None and not job.wants_plan and job.phase is JobPhase.RUNNING
         ]
         judged_at = None if self._gathering else self.stragglers.next_deadline()
-        more = (self.membership.next_deadline(), judged_at)
+        more = [self.membership.next_deadline(), judged_at]
+        more += [job.newcomers.deadline for job in self.jobs.values() if job.phase in ACTIVE]
         times += [when for when in more if when is not None]
         return min(times, default=None)
 
@@ -189,6 +190,9 @@ class Coordinator:
             case msg.SnapshotStored(snapshot=snapshot, seconds=seconds):
                 job.checkpoints.stored(snapshot)
                 job.rhythm.stored(snapshot, seconds)
+            case msg.Prepared(worker=worker):
+                job.newcomers.prepared(worker)
+                return
             case msg.SnapshotDamaged():
                 job.snapshot_damaged(message, now, out)
                 return
@@ -345,6 +349,7 @@ class Coordinator:
                 continue
             self._end_waiting(job, workers, now)
             job.watch_boundary(now, out)
+            job.prepare_newcomers(workers, now, out)
             if not job.generation and workers and job.lay_out(sources):
                 job.want_plan("submitted", now)
             elif job.generation and workers:
@@ -413,7 +418,7 @@ class Coordinator:
         came = sorted(workers - job.planned_workers)
         if left:
             job.pull_boundary(f"{', '.join(left)} leaving", now, out)
-        elif came:
+        elif came and job.newcomers.ready:
             job.pull_boundary(f"{', '.join(came)} joined", now, out)
         elif late := job.unread(sources):
             job.pull_boundary(f"{', '.join(source for source, _ in late)} joined", now, out)

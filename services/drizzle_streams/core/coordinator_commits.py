@@ -9,7 +9,7 @@ from __future__ import annotations
 from drizzle_streams.core import actions as act
 from drizzle_streams.core.coordinator_launches import JobLaunches
 from drizzle_streams.core.machine import Effects
-from drizzle_streams.model.ids import BatchId, PartitionId, StageId, WorkerId
+from drizzle_streams.model.ids import BatchId, NodeId, PartitionId, StageId, WorkerId
 from drizzle_streams.protocol import messages as msg
 from drizzle_streams.protocol.records import BlocksRecord, CheckpointRecord, JobPhase, JobRecord, job_key
 
@@ -101,7 +101,7 @@ class JobCommits(JobLaunches):
         for kind in ("assign", "group", "checkpoint", "blocks"):
             out.delete(job_key(self.spec.job, kind))
         stop = msg.StopJob(self.spec.job, self.generation, detail.splitlines()[0])
-        for node in self.nodes():
+        for node in (*self.nodes(), *map(NodeId, self.newcomers.told())):
             out.send(node, stop)
         stored = tuple(sorted(self.checkpoints.forget()))
         if stored:

@@ -206,6 +206,12 @@ class CoordinatorJob(JobCommits):
         self.boundary = boundary_for(reason, last, self.progress, now)
         self._say_cut(last, out)
 
+    def prepare_newcomers(self, workers: frozenset[WorkerId], now: float, out: Effects) -> None:
+        """Who has no share yet loads the program before it gets one; see `newcomers`."""
+        may_get = self.phase is JobPhase.RUNNING and self.awaiting_until is None
+        for worker in self.newcomers.look(workers - self.planned_workers, now, tell=may_get):
+            out.send(NodeId(worker), msg.Prepare(self.spec, self.generation))
+
     def _approach(self, boundary: Boundary, now: float, out: Effects) -> None:
         """On the way to a boundary: follow who was ahead of the cut; plan when everybody stands there."""
         boundary.note(self.progress, now)

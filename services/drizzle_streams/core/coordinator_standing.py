@@ -15,6 +15,7 @@ from drizzle_streams.core.group_sizing import GroupSizing
 from drizzle_streams.core.interval import Interval
 from drizzle_streams.core.late_sources import first_batches, take_in, unread
 from drizzle_streams.core.lineage import Lineage
+from drizzle_streams.core.newcomers import Newcomers
 from drizzle_streams.core.planner import interval_of, plan_ahead_ms
 from drizzle_streams.core.progress import Progress
 from drizzle_streams.core.relief import SETTLED_AFTER_S
@@ -88,6 +89,7 @@ class JobStanding:
         self.sizing = GroupSizing(spec, story, plan_ahead_ms(spec) / 1000.0)
         self.committed_at = 0.0
         self.planned_workers: frozenset[WorkerId] = frozenset()
+        self.newcomers = Newcomers()
         self.relieved: frozenset[WorkerId] = frozenset()
         self.planned_at = 0.0
         self.wants_plan = ""

@@ -21,6 +21,7 @@ from drizzle_streams.core.stalls import StallWatch
 from drizzle_streams.core.worker_blocks import Wanted
 from drizzle_streams.core.worker_job import WorkerJob
 from drizzle_streams.model.ids import COORDINATOR, BatchId, JobId, NodeId, WorkerId
+from drizzle_streams.model.job import JobSpec
 from drizzle_streams.model.task import TaskError
 from drizzle_streams.protocol import messages as msg
 
@@ -144,6 +145,8 @@ class Worker:
                         out.start(act.LearnPeer(peer.node, peer.address))
             case msg.Assign():
                 self._assign(message, now, out)
+            case msg.Prepare():
+                self._prepare(message, out)
             case msg.StopJob(job=job, reason=reason):
                 if self.jobs.pop(job, None) is not None:
                     out.start(act.ForgetJob(job, reason))
@@ -180,15 +183,37 @@ class Worker:
         if known is not None and assign.generation <= known.generation:
             self.refused += 1
             return
-        if known is not None and known.spec.born != assign.spec.born:
-            out.start(act.ForgetJob(assign.spec.job, "another run of the same name"))
-            self._failures.pop(assign.spec.job, None)
-            known = None
-        if known is None:
-            known = self.jobs[assign.spec.job] = WorkerJob(self.settings.worker, assign.spec)
-            out.start(act.LoadProgram(assign.spec))
+        job = self._job_of(assign.spec, out)
         self._failures.pop(assign.spec.job, None)
-        known.assign(assign, now, out)
+        job.assign(assign, now, out)
+        if job.load_error is not None:
+            self._failed(assign.spec.job, job.load_error, out)  # what was said of it was too early
+
+    def _prepare(self, prepare: msg.Prepare, out: Effects) -> None:
+        """We are about to get a share: be ready to run it."""
+        known = self.jobs.get(prepare.spec.job)
+        if known is not None and prepare.generation < known.generation:
+            self.refused += 1
+            return
+        job = self._job_of(prepare.spec, out)
+        job.generation = prepare.generation
+        if job.loaded or job.load_error is not None:
+            self._tell_prepared(job, out)
+
+    def _tell_prepared(self, job: WorkerJob, out: Effects) -> None:
+        out.send(COORDINATOR, msg.Prepared(job.spec.job, job.generation, self.settings.worker))
+
+    def _job_of(self, spec: JobSpec, out: Effects) -> WorkerJob:
+        """This run of the job; what is left of another one goes, and of a new one the program is got."""
+        known = self.jobs.get(spec.job)
+        if known is not None and known.spec.born == spec.born:
+            return known
+        if known is not None:
+            out.start(act.ForgetJob(spec.job, "another run of the same name"))
+            self._failures.pop(spec.job, None)
+        job = self.jobs[spec.job] = WorkerJob(self.settings.worker, spec)
+        out.start(act.LoadProgram(spec))
+        return job
 
     def _reannounce(self, job: WorkerJob, ask: msg.Reannounce, out: Effects) -> None:
         for below in job.spec.downstream(ask.stage):
@@ -212,7 +237,12 @@ class Worker:
         match event:
             case ev.ProgramLoaded():
                 job.loaded = True
-            case ev.ProgramFailed(error=error) | ev.OutputFailed(error=error):
+                self._tell_prepared(job, out)
+            case ev.ProgramFailed(error=error):
+                job.load_error = error
+                self._failed(event.job, error, out)
+                self._tell_prepared(job, out)
+            case ev.OutputFailed(error=error):
                 self._failed(event.job, error, out)
             case ev.CohortOpened() | ev.CohortFailed() | ev.CohortDamaged():
                 self._opening_ended(job, event, now, out)

@@ -31,6 +31,7 @@ from drizzle_streams.model.ids import (
 from drizzle_streams.model.job import JobSpec, StageSpec
 from drizzle_streams.model.placement import Placement, StreamLayout
 from drizzle_streams.model.replanning import ChosenFrom, StageSeen
+from drizzle_streams.model.task import TaskError
 from drizzle_streams.protocol import messages as msg
 
 EARLY_BATCHES_MAX = 4_096
@@ -62,6 +63,7 @@ class JobBlocks:
         self.layouts: dict[str, StreamLayout] = {}
         self.loaded = False
         self.failed = False
+        self.load_error: TaskError | None = None
         self.committed = NO_BATCH
         self.snapshot_every = 1
         self.newest = NO_BATCH

@@ -235,6 +235,15 @@ class TaskFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Prepared:
+    """The job's program is loaded, or has failed to: nothing more is gained by waiting."""
+
+    job: JobId
+    generation: Generation
+    worker: WorkerId
+
+
+@dataclass(frozen=True, slots=True)
 class PeerSuspected:
     """A send or fetch to `peer` failed; only the coordinator judges (law 6)."""
 
@@ -303,6 +312,14 @@ class Assign:
     needed: tuple[tuple[BatchId, ...], ...]
     committed: BatchId
     adoptions: tuple[Adoption, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """A worker that has no share of a job yet is about to get one: load its program, then answer."""
+
+    spec: JobSpec
+    generation: Generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -474,6 +491,8 @@ Message = (
     | Cut
     | Farewell
     | Left
+    | Prepare
+    | Prepared
 )
 
 
