@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
+from drizzle_streams.core.ahead import Ahead
 from drizzle_streams.core.cohorts import Cohort
 from drizzle_streams.core.copies import copy_cohort
 from drizzle_streams.core.machine import Effects
@@ -54,6 +55,7 @@ class Worker:
         self.settings = settings
         self.jobs: dict[JobId, WorkerJob] = {}
         self.refused = 0
+        self.ahead = Ahead()
         self.rejoining = False
         self.leaving = False
         self.pressed = False
@@ -148,6 +150,7 @@ class Worker:
             case msg.Prepare():
                 self._prepare(message, out)
             case msg.StopJob(job=job, reason=reason):
+                self.ahead.forget(job)
                 if self.jobs.pop(job, None) is not None:
                     out.start(act.ForgetJob(job, reason))
             case _:
@@ -156,6 +159,8 @@ class Worker:
     def _job_message(self, message: msg.Message, carried: bool, now: float, out: Effects) -> None:
         job = self.jobs.get(getattr(message, "job", JobId("")))
         generation = getattr(message, "generation", -1)
+        if isinstance(message, msg.Offer | msg.BlocksReady) and (job is None or job.is_ahead(message)):
+            self.ahead.keep(message)
         if job is None or generation < job.generation:
             self.refused += 1
             return
@@ -186,6 +191,8 @@ class Worker:
         job = self._job_of(assign.spec, out)
         self._failures.pop(assign.spec.job, None)
         job.assign(assign, now, out)
+        for message in self.ahead.take(assign.spec.job, assign.generation):
+            job.heard_ahead(message, out)
         if job.load_error is not None:
             self._failed(assign.spec.job, job.load_error, out)  # what was said of it was too early
 

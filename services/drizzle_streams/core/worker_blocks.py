@@ -140,6 +140,23 @@ class JobBlocks:
 
     # --- arrivals -------------------------------------------------------------------------
 
+    def is_ahead(self, message: msg.Offer | msg.BlocksReady) -> bool:
+        """Whether a later generation says it. It is taken in now, too: most of it has an owner here already.
+
+        But what an heir is to compute lies behind what is computed here, or is let go of with it.
+        """
+        copy = isinstance(message, msg.Offer) and message.copy
+        return message.generation > self.generation and not copy
+
+    def heard_ahead(self, message: msg.Offer | msg.BlocksReady, out: Effects) -> None:
+        """Its generation is assigned now; what came with it may be gone."""
+        if isinstance(message, msg.BlocksReady):
+            self.blocks_ready(message, carried=False, out=out)
+            return
+        offered = mask_of(tuple(b.partition for b in message.bounds))
+        if not self.arrivals[message.stage].complete_input(message.batch, act.INPUT, offered):
+            self.offered(message, carried=False, out=out)
+
     def blocks_ready(self, ready: msg.BlocksReady, *, carried: bool, out: Effects) -> None:
         """Blocks lie ready: with the message, or to be pulled from their worker."""
         first = max(ready.first, self._oldest(ready.downstream))
