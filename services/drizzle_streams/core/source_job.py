@@ -63,6 +63,8 @@ class StageReading:
     batches: dict[BatchId, SealedBatch] = field(default_factory=dict[BatchId, SealedBatch])
     ends: dict[PartitionId, Offset] = field(default_factory=dict[PartitionId, Offset])
     taken: dict[PartitionId, BatchId] = field(default_factory=dict[PartitionId, BatchId])
+    taken_by_all: BatchId | None = None
+    """The least of them; None: to be looked up."""
     capacity: Capacity = field(default_factory=Capacity)
     sealing: bool = False
     ended: bool = False
@@ -133,6 +135,7 @@ class SourceJob:
             for partition in reading.partitions:
                 needed = assign.needed[reading.stage][partition]
                 reading.taken[partition] = BatchId(needed - 1)
+            reading.taken_by_all = None
             if reading.copies is not None:
                 reading.copies.begin(reading.sealed)
             self.offer_again(reading, reading.partitions, None, out)
@@ -213,7 +216,10 @@ class SourceJob:
         return reading.sealed - self._taken_by_all(reading) < IN_FLIGHT_MAX
 
     def _taken_by_all(self, reading: StageReading) -> BatchId:
-        return min((reading.taken.get(p, NO_BATCH) for p in reading.partitions), default=NO_BATCH)
+        if reading.taken_by_all is None:
+            taken = reading.taken
+            reading.taken_by_all = min((taken.get(p, NO_BATCH) for p in reading.partitions), default=NO_BATCH)
+        return reading.taken_by_all
 
     def seal(self, reading: StageReading, out: Effects) -> None:
         """Have the next batch's bounds fixed and made durable."""
@@ -294,6 +300,8 @@ class SourceJob:
         if batch <= before:
             return
         reading.taken[partition] = batch
+        if before == reading.taken_by_all:
+            reading.taken_by_all = None
         for done in range(before + 1, batch + 1) if reading.copies is not None else ():
             kept = reading.batches.get(BatchId(done))
             if kept is not None and reading.copies is not None:

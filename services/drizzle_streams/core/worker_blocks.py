@@ -84,6 +84,11 @@ class JobBlocks:
         self.chosen: tuple[ChosenFrom, ...] = ()
         self.seen: dict[StageId, StageSeen] = {}
         self._cohorts_made = 0
+        self._readers: tuple[Placement, dict[StageId, dict[WorkerId, tuple[PartitionId, ...]]]] = (
+            self.placement,
+            {},
+        )
+        """The placement by owner, as far as it was asked for: every task asks."""
         self.copies = CopyTasks()
         self.damaged: list[tuple[StageId, tuple[PartitionId, ...], ev.CohortDamaged]] = []
         self.awaited = awaited(spec, {})
@@ -93,9 +98,18 @@ class JobBlocks:
     def _announce_all(self, stage: StageSpec, needed: tuple[tuple[BatchId, ...], ...], out: Effects) -> None:
         """Metadata push to the owners of a new generation: retained blocks, by ranges (section 3.3 b)."""
         for below in self.spec.downstream(stage.stage):
-            for owner, partitions in self.placement.by_owner(below.stage).items():
+            for owner, partitions in self._by_owner(below.stage).items():
                 first = min(needed[below.stage][p] for p in partitions)
                 self.announce(stage.stage, Wanted(below.stage, owner, partitions, first), None, out)
+
+    def _by_owner(self, stage: StageId) -> dict[WorkerId, tuple[PartitionId, ...]]:
+        """See `Placement.by_owner`."""
+        if self._readers[0] is not self.placement:
+            self._readers = (self.placement, {})
+        known = self._readers[1]
+        if stage not in known:
+            known[stage] = self.placement.by_owner(stage)
+        return known[stage]
 
     def announce(
         self, stage: StageId, wanted: Wanted, only: frozenset[PartitionId] | None, out: Effects

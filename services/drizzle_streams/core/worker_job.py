@@ -184,7 +184,7 @@ class WorkerJob(JobLaunches):
         self.retained.keep(stage, fragment.batch, fragment.partitions, copy.sealed_at_ms)
         run = Run(fragment.batch, fragment.batch, fragment.partitions, copy.sealed_at_ms)
         for below in self.spec.downstream(stage):
-            for owner, partitions in self.placement.by_owner(below.stage).items():
+            for owner, partitions in self._by_owner(below.stage).items():
                 self._tell(stage, Wanted(below.stage, owner, partitions, fragment.batch), run, out)
         taken = msg.Taken(
             self.spec.job, self.generation, self.worker, stage, fragment.partitions, fragment.batch
@@ -228,7 +228,7 @@ class WorkerJob(JobLaunches):
             return
         run = Run(batch, batch, cohort.partitions, sealed_at_ms)
         for below in self.spec.downstream(stage.stage):
-            for owner, partitions in self.placement.by_owner(below.stage).items():
+            for owner, partitions in self._by_owner(below.stage).items():
                 self._tell(stage.stage, Wanted(below.stage, owner, partitions, batch), run, out)
 
     def _credit(self, stage: StageSpec, cohort: Cohort, batch: BatchId, out: Effects) -> None:
