@@ -38,6 +38,13 @@ ENDED_JOBS_KEPT_MAX = 100
 HELD_UP_S = 0.25
 """A lease's end that is looked at so much too late was not listened for."""
 
+ROUTINE = (msg.Heartbeat, msg.DoneReport, msg.SealedReport, msg.SnapshotStored)
+"""What all members say all the time."""
+
+SETTLE_INTERVAL_S = 0.05
+"""After routine, all members are looked at this often, and not each time: else the reports of n workers
+cost n looks at n workers."""
+
 
 @dataclass(frozen=True, slots=True)
 class CoordinatorSettings:
@@ -66,6 +73,8 @@ class Coordinator:
         self.short_of_workers = False
         self.suspicions = 0
         self._raising = False
+        self._settled_at = now - SETTLE_INTERVAL_S
+        self._settle_at: float | None = None
         for record in records.values():
             if isinstance(record, JobRecord):
                 self._restore(record, records, now)
@@ -108,7 +117,7 @@ class Coordinator:
             if job.boundary is not None and not job.wants_plan and job.phase is JobPhase.RUNNING
         ]
         judged_at = None if self._gathering else self.stragglers.next_deadline()
-        more = [self.membership.next_deadline(), judged_at]
+        more = [self.membership.next_deadline(), judged_at, self._settle_at]
         more += [job.newcomers.deadline for job in self.jobs.values() if job.phase in ACTIVE]
         times += [when for when in more if when is not None]
         return min(times, default=None)
@@ -127,6 +136,8 @@ class Coordinator:
             case ev.Received(sender=sender, message=message):
                 self.membership.heard(sender, now)
                 self._received(sender, message, now, out)
+                if isinstance(message, ROUTINE) and self._may_wait(now):
+                    return
             case ev.GenerationRaised(generation=generation):
                 self._raised(Generation(generation), now, out)
             case ev.JobSubmitted(spec=spec):
@@ -338,8 +349,18 @@ class Coordinator:
             del self.jobs[name]
             out.delete(job_key(name, "spec"))
 
+    def _may_wait(self, now: float) -> bool:
+        """Whether a report can go without a look at every member, which one soon takes for all of them."""
+        jobs = self.jobs.values()
+        pending = any(job.wants_plan or job.boundary or job.awaiting_until is not None for job in jobs)
+        if pending or now - self._settled_at >= SETTLE_INTERVAL_S:
+            return False
+        self._settle_at = self._settled_at + SETTLE_INTERVAL_S
+        return True
+
     def _settle(self, now: float, out: Effects) -> None:
         """Jobs that can be placed, or must be placed anew, want a plan; the fence gives its number."""
+        self._settled_at, self._settle_at = now, None
         workers = frozenset(WorkerId(m.node) for m in self.membership.staying())
         self._judge(now)
         sources = self._sources()
