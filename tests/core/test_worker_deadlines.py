@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from drizzle_streams.core.events import Received
 from drizzle_streams.core.machine import Effects
-from drizzle_streams.core.worker import Worker, WorkerSettings
+from drizzle_streams.core.worker import (
+    REPORT_INTERVAL_S,
+    REPORT_INTERVAL_S_MAX,
+    Worker,
+    WorkerSettings,
+    report_interval_s,
+)
 from drizzle_streams.model.ids import COORDINATOR, BatchId, Generation, GroupId, JobId, StageId, WorkerId
 from drizzle_streams.model.job import JobSpec, StageSpec
 from drizzle_streams.model.placement import Placement
@@ -49,3 +55,10 @@ def test_a_task_that_waits_too_long_asks_once_and_the_deadline_moves_on() -> Non
         due = worker.next_deadline()
         assert due is not None
         assert due > since + TIMEOUT_S
+
+
+def test_many_workers_report_more_rarely_so_that_the_coordinator_hears_as_much_of_100_as_of_40() -> None:
+    assert report_interval_s(1) == report_interval_s(33) == REPORT_INTERVAL_S
+    heard = [workers / report_interval_s(workers) for workers in (40, 100)]
+    assert abs(heard[0] - heard[1]) < 1.0, "reports a second"
+    assert report_interval_s(1_000) == REPORT_INTERVAL_S_MAX

@@ -29,6 +29,12 @@ from drizzle_streams.protocol import messages as msg
 REPORT_INTERVAL_S = 0.05
 """Finished tasks are reported at most this often: one message for many batches."""
 
+REPORT_INTERVAL_PER_WORKER_S = 0.0015
+"""So often where many report: the coordinator hears at most one report of a job in this time."""
+
+REPORT_INTERVAL_S_MAX = 0.2
+"""Groups are planned 0.3 s ahead (`planner`): what is done must be known by then."""
+
 HELLO_INTERVAL_S = 0.5
 
 ALONE_S_MAX = 1.0
@@ -449,8 +455,13 @@ class Worker:
         if any(job.report_awaited for job in due):
             self._report_at = now
         elif due and self._report_at is None:
-            self._report_at = now + REPORT_INTERVAL_S
+            self._report_at = now + min(report_interval_s(len(job.placement.workers())) for job in due)
         if self._overdue_at is None:
             since = [c.waiting_since for job in self.jobs.values() for c in self._waiting(job)]
             if since:
                 self._overdue_at = min(since) + self.settings.awaited_timeout_s
+
+
+def report_interval_s(workers: int) -> float:
+    """How often each of so many workers reports what is done."""
+    return min(max(REPORT_INTERVAL_S, workers * REPORT_INTERVAL_PER_WORKER_S), REPORT_INTERVAL_S_MAX)
