@@ -48,6 +48,8 @@ class SimCohort:
     rows: dict[int, dict[int, Sums]] = field(default_factory=dict)
     chains: tuple[tuple[SnapshotPart, ...], ...] = ()
     """Parts of the newest two snapshots: the next is built on the older one."""
+    stored_at: float = 0.0
+    """Snapshots of a cohort are stored one after the other, as in `worker.snapshots`."""
 
 
 class SimWorker:
@@ -289,9 +291,9 @@ class SimWorker:
         job = self.life.machine.role.jobs[action.job]
         run, generation = job.spec.run, job.generation
         name = f"{run}/{action.stage}/{action.batch}/{generation}/{self.life.id}/{action.cohort}"
-        chain = cohort.chains[0][-2:] if len(cohort.chains) == 2 else ()
 
         def take() -> ev.Event:
+            chain = cohort.chains[0][-2:] if len(cohort.chains) == 2 else ()
             part = SnapshotPart(name, 1, 0)
             if not self.world.snapshots.put(run, generation, name, state):
                 return ev.SnapshotFailed(action.job, action.stage, action.cohort, action.batch, "fenced")
@@ -302,7 +304,8 @@ class SimWorker:
             return ev.SnapshotTaken(action.job, action.stage, action.cohort, ref, seconds)
 
         seconds = self.world.uniform(0.001, 0.1)
-        self._later(seconds, take)
+        cohort.stored_at = max(self.world.now, cohort.stored_at) + seconds
+        self._later(cohort.stored_at - self.world.now, take)
 
     def _FetchBlocks(self, action: act.FetchBlocks) -> None:  # noqa: N802
         def fetch() -> ev.Event | None:
