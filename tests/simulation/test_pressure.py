@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from drizzle_streams.core import pressure, worker_job
+from drizzle_streams.core.worker_job import WorkerJob
 from drizzle_streams.model.ids import BatchId
 from drizzle_streams.protocol.records import JobPhase
 from tests.simulation.checkers import demand_everything, demand_progress
@@ -45,6 +46,37 @@ def pressed_run(seed: int) -> World:
 @pytest.mark.parametrize("seed", range(6))
 def test_full_workers_go_on(seed: int) -> None:
     pressed_run(seed)
+
+
+def refused_once(seed: int) -> World:
+    """One snapshot of one worker fails. The others have stored theirs, and cannot know."""
+    world = World(seed, job=spec(group_size=12))
+    world.blocks_max = FULL
+    world.run(2.0)
+    put, failing = world.snapshots.put, list[tuple[str, str]]()
+
+    def refuse(run: str, generation: int, key: str, value: object) -> bool:
+        _, _, batch, _, worker, _ = key.split("/")
+        if not failing:
+            failing.append((batch, worker))
+        return (batch, worker) not in failing and put(run, generation, key, value)
+
+    world.snapshots.put = refuse
+    demand_progress(world)
+    assert failing
+    demand_everything(world)
+    return world
+
+
+def test_a_checkpoint_that_never_becomes_whole_is_not_waited_for_for_ever() -> None:
+    for seed in range(2):
+        refused_once(seed)
+
+
+def test_hoping_for_ever_is_a_standstill(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted: only who failed to store its part goes on, and soon lacks what the others do not compute."""
+    monkeypatch.setattr(WorkerJob, "doubt", lambda self, cohort, now: None)
+    demand_caught(refused_once)
 
 
 def test_full_workers_hold_two_intervals_at_most() -> None:

@@ -6,7 +6,8 @@ the newest, and waits there for its commit. What it has not computed its sources
 for, so they keep the records, and tell producers to wait (law 9).
 
 That checkpoint may never become whole: a snapshot failed, or was told a coordinator that died. Then it
-is *doubtful*, and the one after it must be reached: more memory rather than a standstill.
+is *doubtful*, and the one after it must be reached: more memory rather than a standstill. Who else has
+stored its part cannot know that, so one that is not committed for `DOUBT_AFTER_S` is doubtful to everybody.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from drizzle_streams.model.ids import BatchId
+
+DOUBT_AFTER_S = 5.0
+"""A full worker waits so long for a commit; then it goes on for another interval, and waits again."""
 
 
 def allowed_through(newest: BatchId, every: int, doubtful: BatchId) -> BatchId:

@@ -107,6 +107,7 @@ class Worker:
             self._report_all(out)
         if self._overdue_at is not None and self._overdue_at <= now:
             self._ask_overdue(now, out)
+            self._run_ready(out, now)  # one that waited for a commit may no longer
         self._plan_deadlines(now)
 
     def handle(self, event: ev.Event, now: float, out: Effects) -> None:
@@ -182,7 +183,8 @@ class Worker:
             case msg.LaunchStage():
                 job.launch_stage(message, now, out)
             case msg.Committed(batch=batch, newest=newest):
-                job.newest = max(job.newest, newest)
+                if newest > job.newest:
+                    job.newest, job.newest_at = newest, now
                 job.commit(batch, out)
             case msg.Reannounce():
                 self._reannounce(job, message, out)
@@ -444,6 +446,8 @@ class Worker:
                             missing,
                         )
                         out.send(COORDINATOR, ask)
+                    elif self.pressed:
+                        job.doubt(cohort, now)
 
     def _waiting(self, job: WorkerJob) -> list[Cohort]:
         return [

@@ -67,6 +67,8 @@ class JobBlocks:
         self.committed = NO_BATCH
         self.snapshot_every = 1
         self.newest = NO_BATCH
+        self.newest_at = 0.0
+        """When that was committed, the present generation began, or the worker ceased to wait for more."""
         self.doubtful = NO_BATCH
         self.notify_through = NO_BATCH
         self.launched: list[BatchId] = [NO_BATCH for _ in spec.stages]

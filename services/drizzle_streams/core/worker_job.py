@@ -40,6 +40,7 @@ class WorkerJob(JobLaunches):
         self.copies.clear()
         self.boundary = None
         self.failed = False
+        self.newest_at = now
         if assign.spec != self.spec:
             self.spec = assign.spec
             out.start(act.LayOut(self.spec.job, self.spec))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from drizzle_streams.core import actions as act
 from drizzle_streams.core.cohorts import Cohort
 from drizzle_streams.core.machine import Effects
+from drizzle_streams.core.pressure import DOUBT_AFTER_S
 from drizzle_streams.core.worker_blocks import JobBlocks
 from drizzle_streams.model.ids import BatchId, StageId
 from drizzle_streams.model.job import Scheduling
@@ -115,6 +116,12 @@ class JobLaunches(JobBlocks):
         if self.spec.stages[cohort.stage].stream is not None:
             return table.missing_input(cohort.next, act.INPUT, cohort.mask)
         return table.missing(cohort.next, self.awaited[cohort.stage].at(cohort.next), cohort.mask)
+
+    def doubt(self, cohort: Cohort, now: float) -> None:
+        """Memory is full and only a commit is missing, for too long: its checkpoint may never be whole."""
+        if now - self.newest_at >= DOUBT_AFTER_S:
+            self.doubtful = max(self.doubtful, cohort.computed)
+            self.newest_at = now
 
     def _store(self, cohort: Cohort, out: Effects) -> None:
         """Have the state stored at the batch where the cohort stands, once."""
