@@ -60,6 +60,11 @@ class CopyTasks:
             copy.here = True
         return copy is not None
 
+    def lost(self, fragment: Fragment) -> None:
+        """Its input could not be pulled: nothing is kept for it any more, and its owner will have done it."""
+        if fragment in self.waiting and not self.waiting[fragment].here:
+            del self.waiting[fragment]
+
     def start(self, job: JobId) -> RunTask | None:
         """The oldest copy that can run, as a task; None if there is none."""
         ready = [c for c in self.waiting.values() if c.here and c.stage not in self.running]

@@ -322,6 +322,7 @@ class Worker:
                 self._suspect(NodeId(blocks.sender), out)
             case ev.InputFetchFailed(fetch=records):
                 job.fetching.discard(records)
+                job.copies.lost(records.fragment)
                 self._suspect(NodeId(records.source), out)
 
     def _failed(self, job_id: JobId, error: TaskError, out: Effects) -> None:
@@ -466,6 +467,6 @@ class Worker:
                 self._overdue_at = min(since) + self.settings.awaited_timeout_s
 
 
-def report_interval_s(workers: int) -> float:
+def report_interval_s(workers: float) -> float:
     """How often each of so many workers reports what is done."""
     return min(max(REPORT_INTERVAL_S, workers * REPORT_INTERVAL_PER_WORKER_S), REPORT_INTERVAL_S_MAX)
