@@ -1,9 +1,9 @@
 """What many real machines would see, from what `drizzle bench scheduling` measured on one.
 
 Costs are processor times, which do not depend on how many members share a processor. With n workers, groups
-of g, a batch that takes t (ms) and reports every R = 50 ms, they are fitted by least squares to
+of g, a batch that takes t (ms) and reports every R(n) = 50 to 200 ms, they are fitted by least squares to
 
-    coordinator, ms per batch    c(n, g) = A(n) / g + n * min(1, t / R) * P(n)
+    coordinator, ms per batch    c(n, g) = A(n) / g + n * min(1, t / R(n)) * P(n)
     launching a group            A(n) = a0 + a1 * n
     hearing a report             P(n) = p0 + p1 * n
     all members, ms per batch    M1(n) = n * w + s           (one stage)
@@ -11,7 +11,7 @@ of g, a batch that takes t (ms) and reports every R = 50 ms, they are fitted by 
 
 and where each worker, the source and the coordinator have a processor of their own, batches of T ms keep
 
-    coordinator    (A(n) / g + n * min(1, T / R) * P(n)) / T
+    coordinator    (A(n) / g + n * min(1, T / R(n)) * P(n)) / T
     worker         (w + [two stages] (min(n, 16) + n) * m) / T     announces to 16 reducers, hears n mappers
     source         (s + 2 * n * m) / T                             offers to n, hears of n
 
@@ -30,9 +30,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from drizzle_streams.core.worker import report_interval_s
+
 CPU = "coordinator_cpu_ms_per_batch"
-REPORT_MS = 50.0
-"""How often a worker reports."""
 REDUCERS = 16
 MACHINES = (128, 1_000)
 GROUP_SIZE = 100
@@ -156,8 +156,8 @@ def _coordinator(rows: Sequence[Row]) -> tuple[float, float] | None:
 
 
 def _reports(workers: float, ms: float) -> float:
-    """Per batch."""
-    return workers * min(1.0, ms / REPORT_MS)
+    """Per batch; how often a worker reports is the machine's own rule."""
+    return workers * min(1.0, ms / (1_000.0 * report_interval_s(workers)))
 
 
 def seen(costs: Costs, machines: int, stages: int, group_size: int, interval_ms: float) -> Seen:

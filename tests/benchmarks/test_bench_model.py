@@ -12,6 +12,7 @@ import pytest
 from drizzle_benchmarks import scheduling_model as model
 from drizzle_benchmarks.results import page
 from drizzle_benchmarks.scheduling_model import Costs, Line
+from drizzle_streams.core.worker import report_interval_s
 
 COSTS = Costs(Line(2.0, 0.05), Line(0.2, 0.003), worker=0.4, source=1.0, message=0.02)
 
@@ -25,7 +26,7 @@ def rows(workers: tuple[int, ...] = (4, 16, 64), sizes: tuple[int, ...] = (10, 1
             members = n * COSTS.worker + COSTS.source + (stages - 1) * 16.0 * n * COSTS.message
             for size in sizes:
                 ms = 0.3 * n * stages + 20.0 / size
-                heard = n * min(1.0, ms / 50.0) * COSTS.report.at(n)
+                heard = n * min(1.0, ms / (1_000.0 * report_interval_s(n))) * COSTS.report.at(n)
                 made.append(
                     {
                         "workers": n,
@@ -61,7 +62,7 @@ def test_what_was_not_measured_is_not_made_up(given: list[dict[str, Any]]) -> No
 def test_shares_are_as_the_formulas_say() -> None:
     found = model.seen(COSTS, 1_000, 2, 100, 100.0)
     assert found.busy == {
-        "coordinator": pytest.approx((52.0 / 100 + 1_000 * 3.2) / 100.0),
+        "coordinator": pytest.approx((52.0 / 100 + 1_000 * 0.5 * 3.2) / 100.0),  # a report each 200 ms
         "worker": pytest.approx((0.4 + 1_016 * 0.02) / 100.0),
         "source": pytest.approx((1.0 + 2_000 * 0.02) / 100.0),
     }
