@@ -168,7 +168,8 @@ class Worker:
         generation = getattr(message, "generation", -1)
         if isinstance(message, msg.Offer | msg.BlocksReady) and (job is None or job.is_ahead(message)):
             self.ahead.keep(message)
-        if job is None or generation < job.generation:
+        # One that is prepared and has no share yet knows no owners, whatever a coordinator believes.
+        if job is None or generation < job.generation or not job.placement.owners:
             self.refused += 1
             return
         match message:
