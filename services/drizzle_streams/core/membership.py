@@ -48,8 +48,6 @@ class Membership:
         self._known_sources: dict[NodeId, int] = {}
         self._ordered: list[Member] | None = None
         """Living workers in order, until somebody comes or goes: asked for at every turn."""
-        self._first_ends: float | None = None
-        """No lease ends before; leases only grow, so it is looked up anew when it has passed."""
 
     def join(
         self, node: NodeId, address: str, *, is_worker: bool, size: int, now: float, leaving: bool = False
@@ -60,8 +58,6 @@ class Membership:
             self._known_sources[node] = size
         self._ordered = None
         member = self.members[node] = Member(node, address, is_worker, size, now + self.lease_s)
-        if self._first_ends is None or member.expires < self._first_ends:
-            self._first_ends = member.expires
         member.leaving = leaving
         member.dismissed = known is not None and known.dismissed
         return known is None or known.address != address
@@ -95,11 +91,7 @@ class Membership:
 
     def expired(self, now: float) -> list[NodeId]:
         """Members whose lease has ended."""
-        if self._first_ends is None or now < self._first_ends:
-            return []
-        members = self.members.values()
-        self._first_ends = min((m.expires for m in members), default=None)
-        return [member.node for member in members if member.expires <= now]
+        return [member.node for member in self.members.values() if member.expires <= now]
 
     def lose(self, node: NodeId) -> bool:
         """The verdict. A lost worker is remembered, so that it is refused; True if it was a member."""
@@ -140,5 +132,5 @@ class Membership:
         return sorted(self._known_sources.items())
 
     def next_deadline(self) -> float | None:
-        """A lease may end then; none ends before."""
-        return self._first_ends
+        """When the first lease ends."""
+        return min((member.expires for member in self.members.values()), default=None)
