@@ -151,18 +151,17 @@ def test_planted_the_first_source_that_ends_ends_it_all(monkeypatch: pytest.Monk
 
 def test_planted_a_source_that_restarts_forgets_that_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """The job would wait for ever."""
-    ended = SourceJob.ended
+    ended, recover = SourceJob.ended, SourceJob.recover
+    recovered: list[SourceJob] = []
 
     def not_after_a_restart(self: SourceJob) -> bool:
-        return not self.recovered_once and ended.__get__(self)
-
-    monkeypatch.setattr(SourceJob, "ended", property(not_after_a_restart))
-    monkeypatch.setattr(SourceJob, "recovered_once", False, raising=False)
-    recover = SourceJob.recover
+        return self not in recovered and ended.__get__(self)
 
     def forgetful(self: SourceJob, *found) -> None:
         recover(self, *found)
-        self.recovered_once = True
+        recovered.append(self)
+
+    monkeypatch.setattr(SourceJob, "ended", property(not_after_a_restart))
 
     monkeypatch.setattr(SourceJob, "recover", forgetful)
     demand_caught(lambda seed: kill_at_the_end(seed, "source"))

@@ -122,9 +122,9 @@ async def test_a_stale_repetition_does_not_undo_a_later_write(
         sent: list[Any] = []
         run = ledger.link.run
 
-        async def spy(what: str, commands: Any) -> list[Any]:
+        async def spy(what: str, commands: Any, **options: Any) -> list[Any]:
             sent.append(commands)
-            return await run(what, commands)
+            return await run(what, commands, **options)
 
         monkeypatch.setattr(ledger.link, "run", spy)
         await ledger.write(G1, {"plan": b"early"}, [])
