@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
+import pytest
+
 from tests.simulation.disks import BrokenPromiseError
 from tests.simulation.values import by_group, for_partitions, sum_records
 from tests.simulation.world import World
@@ -97,3 +101,18 @@ def describe(world: World) -> str:
             launches = [(launch.first, launch.last) for launch in job.launches]
             lines.append(f"{life.id}: generation {job.generation} readings {readings} launches {launches}")
     return "\n".join(lines)
+
+
+def demand_caught(
+    *runs: Callable[[int], object],
+    seeds: Iterable[int],
+    by: tuple[type[Exception], ...] = (BrokenPromiseError,),
+) -> None:
+    """Of a planted bug: some run with some seed shows it."""
+    for run in runs:
+        for seed in seeds:
+            try:
+                run(seed)
+            except by:
+                return
+    pytest.fail("no run caught the planted bug")

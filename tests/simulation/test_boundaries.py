@@ -6,7 +6,7 @@ the storms of `test_seeds` must notice.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -18,6 +18,7 @@ from drizzle_streams.core.worker_job import WorkerJob
 from drizzle_streams.model.ids import BatchId
 from drizzle_streams.model.job import Scheduling
 from drizzle_streams.protocol import messages as msg
+from tests.simulation import checkers
 from tests.simulation.checkers import demand_everything, demand_progress
 from tests.simulation.disks import BrokenPromiseError
 from tests.simulation.performers import SimWorker
@@ -304,14 +305,7 @@ def test_a_job_that_is_stopped_during_a_move_stops() -> None:
 # --- planted bugs -------------------------------------------------------------------------
 
 
-def demand_caught(*runs: Callable[[int], object]) -> None:
-    for run in runs:
-        for seed in range(4):
-            try:
-                run(seed)
-            except (BrokenPromiseError, AssertionError):
-                return
-    pytest.fail("no story caught the planted bug")
+demand_caught = partial(checkers.demand_caught, seeds=range(4), by=(BrokenPromiseError, AssertionError))
 
 
 def test_planted_a_former_owner_hands_over_whatever_version_it_has(monkeypatch: pytest.MonkeyPatch) -> None:

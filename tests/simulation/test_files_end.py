@@ -7,8 +7,8 @@ stops the job when everything up to there is written.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -16,6 +16,7 @@ from drizzle_streams.core.coordinator_commits import JobCommits
 from drizzle_streams.core.events import NodeExited
 from drizzle_streams.core.source_job import SourceJob
 from drizzle_streams.protocol.records import JobPhase
+from tests.simulation import checkers
 from tests.simulation.checkers import demand_everything, describe
 from tests.simulation.disks import BrokenPromiseError
 from tests.simulation.faults import Nemesis, heal
@@ -109,13 +110,7 @@ def test_whoever_is_killed_at_the_end_it_ends(kind: str) -> None:
         kill_at_the_end(seed, kind)
 
 
-def demand_caught(run: Callable[[int], object]) -> None:
-    for seed in SEEDS:
-        try:
-            run(seed)
-        except BrokenPromiseError:
-            return
-    pytest.fail("no seed caught the planted bug")
+demand_caught = partial(checkers.demand_caught, seeds=SEEDS)
 
 
 def slow_sink(seed: int) -> None:

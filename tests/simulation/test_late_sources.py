@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -11,8 +12,9 @@ from drizzle_streams.core.recovery import Facts
 from drizzle_streams.model.ids import BatchId
 from drizzle_streams.model.job import Scheduling
 from drizzle_streams.model.placement import StreamLayout
+from tests.simulation import checkers
 from tests.simulation.checkers import demand_everything, demand_progress
-from tests.simulation.disks import BrokenPromiseError, SimSourceDisk
+from tests.simulation.disks import SimSourceDisk
 from tests.simulation.values import spec
 from tests.simulation.world import World
 
@@ -176,13 +178,7 @@ def test_a_replay_that_begins_before_the_join_is_without_it_until_then() -> None
         fall_back_behind_the_join(seed)
 
 
-def demand_caught(run: Callable[[int], object]) -> None:
-    for seed in BEHIND:
-        try:
-            run(seed)
-        except BrokenPromiseError:
-            return
-    pytest.fail("no seed caught the planted bug")
+demand_caught = partial(checkers.demand_caught, seeds=BEHIND)
 
 
 def test_planted_a_newcomer_is_part_of_batches_that_were_launched(monkeypatch: pytest.MonkeyPatch) -> None:

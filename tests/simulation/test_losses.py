@@ -7,7 +7,7 @@ both ends of a hand-over. At the end each promise has its planted bug.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -17,6 +17,7 @@ from drizzle_streams.core.coordinator_job import CoordinatorJob
 from drizzle_streams.core.events import LeaveRequested, NodeExited
 from drizzle_streams.model.ids import WorkerId
 from drizzle_streams.model.placement import Placement
+from tests.simulation import checkers
 from tests.simulation.checkers import demand_everything, demand_progress
 from tests.simulation.disks import BrokenPromiseError
 from tests.simulation.test_stories import settled
@@ -229,13 +230,7 @@ def test_giver_and_taker_are_lost_in_the_middle_of_a_hand_over() -> None:
 # --- planted bugs -------------------------------------------------------------------------
 
 
-def demand_caught(run: Callable[[int], object], seeds: range = SEEDS) -> None:
-    for seed in seeds:
-        try:
-            run(seed)
-        except BrokenPromiseError:
-            return
-    pytest.fail("no story caught the planted bug")
+demand_caught = partial(checkers.demand_caught, seeds=SEEDS)
 
 
 def all_to_one(place):
@@ -310,4 +305,4 @@ def test_planted_a_hand_over_relies_on_the_giver_alone(monkeypatch: pytest.Monke
         return () if given else snapshots(facts, stage, partitions)
 
     monkeypatch.setattr(recovery, "_snapshots", trusting)
-    demand_caught(both_lost, range(8))
+    demand_caught(both_lost, seeds=range(8))

@@ -7,6 +7,7 @@ machines or their surroundings; the test demands that some seed of a few breaks 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -17,6 +18,7 @@ from drizzle_streams.core.worker_job import WorkerJob
 from drizzle_streams.model.ids import BatchId, Offset
 from drizzle_streams.model.replanning import choice_at
 from drizzle_streams.protocol import messages as msg
+from tests.simulation import checkers
 from tests.simulation.checkers import demand_everything, demand_progress
 from tests.simulation.disks import BrokenPromiseError, SimLedger
 from tests.simulation.performers import SimWorker
@@ -27,13 +29,7 @@ SEEDS = range(8)
 pytestmark = pytest.mark.timeout(600)  # many seconds of CPU on a busy machine, none of waiting
 
 
-def demand_caught(run: Callable[[int], object]) -> None:
-    for seed in SEEDS:
-        try:
-            run(seed)
-        except BrokenPromiseError:
-            return
-    pytest.fail("no seed caught the planted bug")
+demand_caught = partial(checkers.demand_caught, seeds=SEEDS)
 
 
 def calm_run(seed: int) -> World:

@@ -6,8 +6,8 @@ are the mistakes that would make speculation wrong instead of merely useless.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from statistics import quantiles
 
 import pytest
@@ -24,6 +24,7 @@ from drizzle_streams.core.worker_job import WorkerJob
 from drizzle_streams.model.ids import BatchId, JobId, WorkerId
 from drizzle_streams.model.job import JobSpec
 from drizzle_streams.protocol.messages import NO_COPIES, Copies
+from tests.simulation import checkers
 from tests.simulation.checkers import demand_everything, demand_flatness, demand_progress
 from tests.simulation.disks import BrokenPromiseError
 from tests.simulation.test_stories import kinds, settled
@@ -314,13 +315,9 @@ def relieved(seed: int) -> World:
     return world
 
 
-def demand_caught(run: Callable[[int], object]) -> None:
-    for seed in range(3):
-        try:
-            run(seed)
-        except (BrokenPromiseError, AssertionError, KeyError):
-            return
-    pytest.fail("no story caught the planted bug")
+demand_caught = partial(
+    checkers.demand_caught, seeds=range(3), by=(BrokenPromiseError, AssertionError, KeyError)
+)
 
 
 def test_without_a_bug_nothing_is_caught() -> None:
