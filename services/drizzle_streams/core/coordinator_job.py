@@ -114,11 +114,9 @@ class CoordinatorJob(JobCommits):
         self._persist_plan(relief, out)
         self._say_plan(plan, out)
         self.wants_plan = ""
-        if self.group is None:
-            self.advance(now, out)
-        else:
+        if self.group is not None:
             self._launch_again(out)
-            self.advance(now, out)
+        self.advance(now, out)
 
     def _facts(self, workers: list[tuple[WorkerId, int]]) -> Facts:
         return Facts(

@@ -47,7 +47,6 @@ BATCHES_MIN = 3
 BEHIND = 1.25
 """Batches that take so many times the interval come more seldom than is planned."""
 
-
 REGAINED = 0.8
 """How much shorter than where batches came late the interval may become, from one look to the next."""
 

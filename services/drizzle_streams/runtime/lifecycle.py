@@ -22,7 +22,6 @@ from collections.abc import Callable, Coroutine
 import uvloop
 
 from drizzle_streams.errors import ConfigError, explain
-from drizzle_streams.runtime import garbage
 
 log = logging.getLogger("drizzle.runtime")
 
@@ -51,7 +50,6 @@ def run_service(main: Main, *, grace_s: float = GRACE_S, parent_pid: int | None 
     try:
         if parent_pid is not None:
             die_with(parent_pid)
-        garbage.settle()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_until_stopped(main, grace_s, watchdog))
     except asyncio.CancelledError:

@@ -27,6 +27,11 @@ def open_cohort(job: JobRun, action: act.OpenCohort) -> None:
     cohort.chain.add(lambda: _open(job, cohort, action))
 
 
+def lay_out(job: JobRun, action: act.LayOut) -> None:
+    """The job has other numbers of partitions: questions for them are fit to be answered."""
+    job.spec = action.spec
+
+
 def keep_partitions(job: JobRun, action: act.KeepPartitions) -> None:
     """Give up partitions; none left closes the cohort. What runs already runs with the old ones."""
     cohort = job.cohorts.get(action.cohort)

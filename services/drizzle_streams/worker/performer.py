@@ -25,7 +25,7 @@ from drizzle_streams.worker.fragments import input_of
 from drizzle_streams.worker.gate import fits
 from drizzle_streams.worker.jobs import JobRun
 from drizzle_streams.worker.loading import load_program
-from drizzle_streams.worker.opening import keep_partitions, merge_cohorts, open_cohort
+from drizzle_streams.worker.opening import keep_partitions, lay_out, merge_cohorts, open_cohort
 from drizzle_streams.worker.storing import take_snapshot, write_output
 from drizzle_streams.worker.tasks import run_task
 
@@ -167,11 +167,6 @@ class WorkerPerformer:
     def _depart(self, action: act.Depart) -> None:
         self.bench.tell("Departed", action.reason)
         self.bench.depart(action.reason)
-
-
-def lay_out(job: JobRun, action: act.LayOut) -> None:
-    """The job has other numbers of partitions: questions for them are fit to be answered."""
-    job.spec = action.spec
 
 
 def _several(message: Message) -> bool:
