@@ -14,12 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from drizzle_benchmarks import all as every
-from drizzle_benchmarks.cells import cell
 from drizzle_benchmarks.plots import plot_losses, plot_outages
 from drizzle_benchmarks.report import Report
+from drizzle_benchmarks.showing import show
 from drizzle_streams.errors import DrizzleError
 
 BENCHMARKS = (
@@ -62,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    _show(report, console)
+    show(report, console)
     return 0
 
 
@@ -96,19 +95,6 @@ def _write(report: Report, arguments: argparse.Namespace) -> None:
         print(json.dumps(report.as_json()))
     elif arguments.json:
         Path(arguments.json).write_text(json.dumps(report.as_json(), indent=2) + "\n")
-
-
-def _show(report: Report, console: Console) -> None:
-    rows = Table(title=f"{report.name}: {dict(report.settings)}")
-    for name in report.rows[0]:
-        rows.add_column(name.replace("_", " "), justify="right")
-    for row in report.rows:
-        rows.add_row(*(cell(value) for value in row.values()))
-    claims = Table("claim", "measured", "bound", "unit", "holds", title="claims")
-    for claim in report.claims:
-        bound = f"{'>=' if claim.at_least else '<='} {claim.bound:g}"
-        claims.add_row(claim.name, str(claim.measured), bound, claim.unit, "yes" if claim.holds else "no")
-    console.print(rows, claims)
 
 
 if __name__ == "__main__":
