@@ -12,6 +12,7 @@ import drizzle_streams as dz
 from drizzle_streams.api.compile import CompiledJob
 from drizzle_streams.engine.program import Filter, JoinTable, Select, StageProgram, WithColumns
 from drizzle_streams.model.job import Scheduling, StageSpec
+from drizzle_streams.model.tuning import TuningMode
 from tests.api.api_worlds import AnySink, clicks, counted
 
 c = pl.col
@@ -112,6 +113,11 @@ def test_settings_reach_the_spec() -> None:
     assert (found.batch_interval_ms, found.scheduling, found.group_size) == (5.0, Scheduling.BARRIER, 7)
     assert (found.checkpoint_interval_ms, found.start_from, found.key_groups) == (2000.0, "latest", 1024)
     assert found.stages[1].partitions == 5
+    assert found.tuning.mode is TuningMode.FIXED
+
+
+def test_a_group_size_that_nobody_states_is_chosen_by_the_model() -> None:
+    assert compiled(counted()).spec.tuning.mode is TuningMode.MODEL
 
 
 # -- projection

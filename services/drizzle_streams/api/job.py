@@ -34,7 +34,7 @@ class Output:
         *,
         batch_interval: Duration | Literal["auto"] = "50ms",
         scheduling: SchedulingMode = "group",
-        group_size: GroupSize = 20,
+        group_size: GroupSize = "auto",
         checkpoint_interval: Duration | Literal["auto"] | None = None,
         partitions: int = PARTITIONS,
         start_from: StartFrom = "earliest",
@@ -49,8 +49,8 @@ class Output:
         overloaded; what is idle (`idle_after`) is then counted in batches of 10 ms.
         `scheduling`: "group" launches `group_size` batches at a time; "prescheduled" and "barrier" are for
         comparison and give the same results.
-        `group_size`: a number of batches; "auto" lets Drizzle choose it from what it measures; `tuned(...)`
-        does so with an objective and promises of your own.
+        `group_size`: "auto" lets Drizzle choose it from what it measures; `tuned(...)` does so with an
+        objective and promises of your own; a number of batches stays what it is.
         `checkpoint_interval`: how often state is kept durably, one second unless batches are longer; so much
         is computed again after a failure. "auto" chooses it from what checkpoints cost and how often
         workers are lost.

@@ -58,8 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--group-size",
         type=whole_or("auto", 1, 10_000),
-        default=20,
-        help="batches per group, or auto: chosen from what is measured (default: %(default)s)",
+        default="auto",
+        help="batches per group; auto chooses it from what is measured (default: %(default)s)",
     )
     parser.add_argument("--seed", type=whole(0, 2**63), default=0, help="seed of all events (default: 0)")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON; - is standard output")

@@ -68,7 +68,7 @@ class DemoSettings:
     kill: str = "worker"
     standby: bool = False
     scheduling: SchedulingMode = "group"
-    group_size: int | Literal["auto"] = 20
+    group_size: int | Literal["auto"] = "auto"
     seed: int = 0
     speculation: bool = True
     disturb: Disturb | None = None
