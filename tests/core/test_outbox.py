@@ -150,3 +150,32 @@ def test_a_turn_looks_only_at_links_that_it_touched(monkeypatch) -> None:
     a.send(NodeId("n7"), said(7))
     assert [str(node) for node, _ in a.flush(0.01)] == ["n7"]
     assert looked == [8]
+
+
+def test_envelopes_that_are_joined_are_heard_like_one_after_the_other() -> None:
+    a, b, c = Outbox(A, 1), Outbox(B, 1), Outbox(B, 1)
+    for number in (0, 1):
+        a.send(B, said(number))
+    a.send(B, said(100), once=True)
+    (first,) = [e for _, e in a.flush(0.0)]
+    a.send(B, said(2))
+    later = [e for _, e in a.flush(ob.RESEND_AFTER_S)]
+    both = first
+    for envelope in later:
+        joined = ob.joined(both, envelope)
+        assert joined is not None
+        both = joined
+    apart = [n for e in (first, *later) for n in numbers(hear(b, e, 1.0).messages)]
+    assert sorted(numbers(hear(c, both, 1.0).messages)) == sorted(apart) == [0, 1, 2, 100]
+    assert [e.ack for _, e in b.flush(2.0)] == [e.ack for _, e in c.flush(2.0)]
+
+
+def test_two_numberings_are_not_joined() -> None:
+    a = Outbox(A, 1)
+    a.send(B, said(0))
+    (first,) = [e for _, e in a.flush(0.0)]
+    hear(a, Envelope(B, 1, 1, 1, 1, 0, ()), 0.1)
+    hear(a, Envelope(B, 2, 1, 1, 1, 0, ()), 0.2)
+    a.send(B, said(1))
+    (second,) = [e for _, e in a.flush(0.2)]
+    assert ob.joined(first, second) is None

@@ -224,3 +224,18 @@ class Outbox:
             ack=link.received,
             items=tuple(items),
         )
+
+
+def joined(earlier: Envelope, later: Envelope) -> Envelope | None:
+    """What one peer hears as one envelope instead of as two; None where two numberings are meant."""
+    if earlier.session != later.session or earlier.stream != later.stream:
+        return None
+    return Envelope(
+        sender=later.sender,
+        session=later.session,
+        stream=later.stream,
+        ack_session=later.ack_session,
+        ack_stream=later.ack_stream,
+        ack=later.ack,
+        items=earlier.items + later.items,
+    )

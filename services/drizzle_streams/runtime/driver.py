@@ -7,6 +7,10 @@ back as events through `post`.
 
 The event queue is bounded: frames that find it full are dropped and counted (the sender's
 outbox repeats them); events of our own work always find room, since that work is bounded.
+
+What several events in a row say to one peer leaves as one frame: the transport writes nothing before
+the driver lets others run, so nothing waits for that. A turn that wrote the ledger speaks at once: what
+launching a group costs is measured by its turn.
 """
 
 from __future__ import annotations
@@ -14,15 +18,17 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from drizzle_streams.core.actions import LearnPeer, Start
 from drizzle_streams.core.events import EnvelopeArrived, Event, PeerUnreachable
 from drizzle_streams.core.machine import Actions, Machine, Persist, Send
+from drizzle_streams.core.outbox import joined
 from drizzle_streams.errors import ProtocolError
 from drizzle_streams.model.ids import NodeId
 from drizzle_streams.protocol.codec import decode_envelope, encode_envelope
-from drizzle_streams.protocol.messages import Message
+from drizzle_streams.protocol.messages import Envelope, Message
 from drizzle_streams.runtime.clock import Clock
 from drizzle_streams.transport.base import Transport
 
@@ -34,6 +40,9 @@ PAYLOADS_PER_FRAME_BYTES_MAX = 4 * 1024 * 1024
 
 EVENTS_PER_TURN_MAX = 64
 """Events handled before the loop lets others run."""
+
+ITEMS_PER_FRAME_MAX = 256
+"""Messages that one frame is filled up to by what later events say."""
 
 
 class Performer(Protocol):
@@ -53,6 +62,27 @@ class Performer(Protocol):
 
 
 Persister = Callable[[Sequence[Persist]], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class _Unsaid:
+    """What a peer is about to hear in one frame; `room` is left for payloads, in bytes."""
+
+    address: str
+    envelope: Envelope
+    payloads: tuple[bytes | None, ...]
+    room: int
+
+    def join(self, address: str, envelope: Envelope, payloads: tuple[bytes | None, ...], room: int) -> bool:
+        """Let more ride in the same frame; False where it must have its own."""
+        left = self.room - (PAYLOADS_PER_FRAME_BYTES_MAX - room)
+        if left < 0 or address != self.address or len(self.payloads) + len(payloads) > ITEMS_PER_FRAME_MAX:
+            return False
+        both = joined(self.envelope, envelope)
+        if both is None:
+            return False
+        self.envelope, self.payloads, self.room = both, self.payloads + payloads, left
+        return True
 
 
 class Driver:
@@ -78,6 +108,7 @@ class Driver:
         self.messages_received: dict[str, int] = {}
         self._events: deque[Event] = deque()
         self._frames = 0
+        self._unsaid: dict[NodeId, _Unsaid] = {}
         self._resting: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         transport.on_frame = self.take_frame
@@ -122,6 +153,7 @@ class Driver:
             deadline, now = self.machine.next_deadline(), self.clock.now()
             if deadline is not None and deadline <= now:
                 await self._carry_out(self.machine.on_deadline(now))
+                self._say()
                 await asyncio.sleep(0)  # others' turn, as below
             elif self._events:
                 await asyncio.sleep(0)  # others' turn: a flood of events must not starve the loop
@@ -131,11 +163,12 @@ class Driver:
     async def _handle_events(self) -> None:
         for _ in range(EVENTS_PER_TURN_MAX):
             if not self._events:
-                return
+                break
             event = self._events.popleft()
             if isinstance(event, EnvelopeArrived):
                 self._frames -= 1
             await self._carry_out(self.machine.handle(event, self.clock.now()))
+        self._say()
 
     async def _rest(self, within_s: float | None) -> None:
         """Wait for an event, but not longer; wakes at times for nothing.
@@ -171,19 +204,24 @@ class Driver:
         if actions.persist:
             if self.persist is None:
                 raise TypeError("this machine persists, but its driver was given no ledger")
+            self._say()  # what is remembered already does not wait for the ledger
             await self.persist(actions.persist)
         for start in actions.start:
             if isinstance(start, LearnPeer):
                 self.addresses[start.node] = start.address
         for send in actions.send:
             self._send(send)
+        if actions.persist:
+            self._say()
         for start in actions.start:
             if not isinstance(start, LearnPeer):
                 waited = self.performer.perform(start)
                 if waited is not None:
+                    self._say()
                     await waited
 
     def _send(self, send: Send) -> None:
+        """Payloads ride along as they are now; the frame leaves with what else its peer is to hear."""
         address = self.addresses.get(send.to)
         if address is None:
             return  # not known yet: the outbox repeats, and Peers precede what needs them
@@ -197,4 +235,18 @@ class Driver:
                 payload = None
             room -= len(payload or b"")
             payloads.append(payload)
-        self.transport.send(send.to, address, encode_envelope(send.envelope, tuple(payloads)))
+        unsaid = self._unsaid.get(send.to)
+        if unsaid is not None:
+            if unsaid.join(address, send.envelope, tuple(payloads), room):
+                return
+            self._frame(send.to, self._unsaid.pop(send.to))
+        self._unsaid[send.to] = _Unsaid(address, send.envelope, tuple(payloads), room)
+
+    def _say(self) -> None:
+        """Hand to the transport what has been collected. Before anything is awaited."""
+        unsaid, self._unsaid = self._unsaid, {}
+        for node, frame in unsaid.items():
+            self._frame(node, frame)
+
+    def _frame(self, to: NodeId, frame: _Unsaid) -> None:
+        self.transport.send(to, frame.address, encode_envelope(frame.envelope, frame.payloads))
