@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from drizzle_streams.core import outbox as ob
 from drizzle_streams.core.outbox import Outbox
 from drizzle_streams.model.ids import NodeId
-from drizzle_streams.protocol.messages import Envelope, Heartbeat, Message, PeerSuspected
+from drizzle_streams.protocol.messages import Envelope, Heartbeat, Item, Message, PeerSuspected
 
 A, B = NodeId("a"), NodeId("b")
 
@@ -34,7 +34,7 @@ def test_exactly_once_in_order_through_loss_repetition_and_reordering(steps: lis
 
     def exchange(fate: str) -> None:
         for box, other in ((a, b), (b, a)):
-            for _, envelope in box.flush(now):
+            for _, envelope, _ in box.flush(now):
                 if fate != "drop":
                     air.extend([(other, envelope)] * (2 if fate == "twice" else 1))
         random.shuffle(air)
@@ -133,23 +133,116 @@ def test_acknowledgements_ride_on_what_is_said_next() -> None:
     a.send(B, said(0))
     hear(b, a.flush(0.0)[0][1], 0.0)
     b.send(A, said(1))
-    (envelope,) = [e for _, e in b.flush(0.001)]
+    (envelope,) = [e for _, e, _ in b.flush(0.001)]
     hear(a, envelope, 0.001)
     assert a.waiting(B) == 0
     assert b.flush(5.0)[0][1].items, "only the repeat of its own message is due, no bare acknowledgement"
+
+
+def looked_at(a: Outbox, monkeypatch) -> list[str]:
+    """Who is looked at from now on."""
+    looked: list[str] = []
+    note = a._note_deadlines
+    monkeypatch.setattr(a, "_note_deadlines", lambda node, link: (looked.append(node), note(node, link)))
+    return looked
 
 
 def test_a_turn_looks_only_at_links_that_it_touched(monkeypatch) -> None:
     a = Outbox(A, 1)
     for number in range(100):
         a.send(NodeId(f"n{number}"), said(number))
-    assert [str(node) for node, _ in a.flush(0.0)] == [f"n{number}" for number in range(100)]
-    looked: list[int] = []
-    note = a._note_deadlines
-    monkeypatch.setattr(a, "_note_deadlines", lambda link: (looked.append(link.made), note(link)))
+    assert [str(node) for node, _, _ in a.flush(0.0)] == [f"n{number}" for number in range(100)]
+    looked = looked_at(a, monkeypatch)
     a.send(NodeId("n7"), said(7))
-    assert [str(node) for node, _ in a.flush(0.01)] == ["n7"]
-    assert looked == [8]
+    assert [str(node) for node, _, _ in a.flush(0.01)] == ["n7"]
+    assert looked == ["n7"]
+
+
+def test_a_deadline_that_passes_has_only_its_own_link_looked_at(monkeypatch) -> None:
+    a = Outbox(A, 1)
+    for number in range(100):
+        at = number / 1000
+        envelope = Envelope(NodeId(f"n{number}"), 1, 1, 0, 0, 0, (Item(1, said(number)),))
+        hear(a, envelope, at)
+        a.flush(at)
+    looked = looked_at(a, monkeypatch)
+    for number in range(100):
+        due = a.next_deadline()
+        assert due == number / 1000 + ob.ACK_DELAY_S
+        assert [str(node) for node, _, _ in a.flush(due or 0.0)] == [f"n{number}"]
+    assert looked == [f"n{number}" for number in range(100)]
+    assert a.next_deadline() is None
+
+
+def test_repeats_leave_apart_from_what_is_new_and_are_marked() -> None:
+    a = Outbox(A, 1)
+    a.send(B, said(0))
+    assert [again for _, _, again in a.flush(0.0)] == [False]
+    a.send(B, said(1))
+    sent = [([item.seq for item in e.items], again) for _, e, again in a.flush(ob.RESEND_AFTER_S)]
+    assert sent == [([1], True), ([2], False)]
+
+
+def answered_after(answer_s: float, a: Outbox, b: Outbox, now: float) -> float:
+    """b hears what a says, with repeats; its answer is here so long after. Returns when that is."""
+    sent = a.flush(now)
+    at = now + answer_s
+    while (due := a.next_deadline()) is not None and due < at:
+        sent += a.flush(due)
+    for _, envelope, _ in sent:
+        hear(b, envelope, at - ob.ACK_DELAY_S)
+    for _, envelope, _ in b.flush(at):
+        hear(a, envelope, at)
+    return at
+
+
+def test_a_peer_that_is_slow_to_answer_is_soon_told_everything_once() -> None:
+    a, b, now = Outbox(A, 1), Outbox(B, 1), 0.0
+    resent: list[int] = []
+    for number in range(20):
+        before = a.resent
+        a.send(B, said(number))
+        now = answered_after(1.0, a, b, now)
+        resent.append(a.resent - before)
+    assert resent[0] > 0, "nobody knew"
+    assert resent[3:] == [0] * 17
+
+
+def test_nobody_is_waited_for_longer_than_the_bound() -> None:
+    a, b, now = Outbox(A, 1), Outbox(B, 1), 0.0
+    for number in range(5):
+        a.send(B, said(number))
+        now = answered_after(60.0, a, b, now)
+    a.send(B, said(5))
+    a.flush(now)
+    assert a.flush(now + ob.RESEND_AFTER_S_MAX)[0][2]
+
+
+def test_who_answers_fast_again_is_soon_repeated_to_as_soon_as_ever() -> None:
+    a, b, now = Outbox(A, 1), Outbox(B, 1), 0.0
+    for number in range(40):
+        a.send(B, said(number))
+        now = answered_after(1.5 if number < 5 else ob.ACK_DELAY_S, a, b, now)
+    a.send(B, said(40))
+    a.flush(now)
+    assert a.flush(now + ob.RESEND_AFTER_S + 0.001)[0][2]
+
+
+def test_a_network_that_was_cut_is_no_slow_peer() -> None:
+    a, b, now = Outbox(A, 1), Outbox(B, 1), 0.0
+    a.send(B, said(0))
+    a.flush(now)
+    for _ in range(4):
+        now = a.next_deadline() or now
+        assert a.flush(now)[0][2], "lost"
+    now = a.next_deadline() or now
+    for number in (1, 2):  # the first answer may be to any of the repeats, the second tells
+        now = answered_after(ob.ACK_DELAY_S, a, b, now)
+        a.send(B, said(number))
+    now = answered_after(ob.ACK_DELAY_S, a, b, now)
+    a.send(B, said(3))
+    a.flush(now)
+    assert a.flush(now + ob.RESEND_AFTER_S + 0.001)[0][2]
 
 
 def test_envelopes_that_are_joined_are_heard_like_one_after_the_other() -> None:
@@ -157,9 +250,9 @@ def test_envelopes_that_are_joined_are_heard_like_one_after_the_other() -> None:
     for number in (0, 1):
         a.send(B, said(number))
     a.send(B, said(100), once=True)
-    (first,) = [e for _, e in a.flush(0.0)]
+    (first,) = [e for _, e, _ in a.flush(0.0)]
     a.send(B, said(2))
-    later = [e for _, e in a.flush(ob.RESEND_AFTER_S)]
+    later = [e for _, e, _ in a.flush(ob.RESEND_AFTER_S)]
     both = first
     for envelope in later:
         joined = ob.joined(both, envelope)
@@ -167,15 +260,15 @@ def test_envelopes_that_are_joined_are_heard_like_one_after_the_other() -> None:
         both = joined
     apart = [n for e in (first, *later) for n in numbers(hear(b, e, 1.0).messages)]
     assert sorted(numbers(hear(c, both, 1.0).messages)) == sorted(apart) == [0, 1, 2, 100]
-    assert [e.ack for _, e in b.flush(2.0)] == [e.ack for _, e in c.flush(2.0)]
+    assert [e.ack for _, e, _ in b.flush(2.0)] == [e.ack for _, e, _ in c.flush(2.0)]
 
 
 def test_two_numberings_are_not_joined() -> None:
     a = Outbox(A, 1)
     a.send(B, said(0))
-    (first,) = [e for _, e in a.flush(0.0)]
+    (first,) = [e for _, e, _ in a.flush(0.0)]
     hear(a, Envelope(B, 1, 1, 1, 1, 0, ()), 0.1)
     hear(a, Envelope(B, 2, 1, 1, 1, 0, ()), 0.2)
     a.send(B, said(1))
-    (second,) = [e for _, e in a.flush(0.2)]
+    (second,) = [e for _, e, _ in a.flush(0.2)]
     assert ob.joined(first, second) is None

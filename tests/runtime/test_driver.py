@@ -40,14 +40,18 @@ class Script:
 
 
 class Wire:
-    """A transport that writes down what it is given."""
+    """A transport that writes down what it is given; `held`: peers whose frames have yet to leave."""
 
     def __init__(self) -> None:
         self.log: list[tuple[str, Any]] = []
+        self.held: set[NodeId] = set()
 
     def send(self, to: NodeId, address: str, frame: bytes) -> None:
         envelope, payloads = decode_envelope(frame)
         self.log.append(("frame", (to, [item.seq for item in envelope.items], payloads)))
+
+    def holds(self, to: NodeId, address: str) -> bool:
+        return to in self.held
 
 
 class Performer:
@@ -67,14 +71,14 @@ class Performer:
         return True
 
 
-def says(to: NodeId, *seqs: int, stream: int = 1, payload_bytes: int = 0) -> Send:
+def says(to: NodeId, *seqs: int, stream: int = 1, payload_bytes: int = 0, again: bool = False) -> Send:
     items = tuple(Item(seq, PeerSuspected(ME, NodeId(str(payload_bytes)))) for seq in seqs)
-    return Send(to, Envelope(ME, 1, stream, 1, 1, 7, items))
+    return Send(to, Envelope(ME, 1, stream, 1, 1, 7, items), again)
 
 
-async def driven(turn: Turn, events: int) -> tuple[list[tuple[str, Any]], Driver]:
+async def driven(turn: Turn, events: int, wire: Wire | None = None) -> tuple[list[tuple[str, Any]], Driver]:
     """What happens when so many events come at once."""
-    wire = Wire()
+    wire = wire or Wire()
 
     async def persist(changes: Sequence[Persist]) -> None:
         wire.log.append(("persist", len(changes)))
@@ -137,3 +141,12 @@ async def test_who_is_not_known_yet_hears_nothing_and_who_becomes_known_does() -
     learn = LearnPeer(c, "http://c")
     log, _ = await driven(lambda n: Actions(send=(says(c, n),), start=(learn,) if n == 2 else ()), 3)
     assert frames(log) == [(c, [2, 3])]
+
+
+async def test_repeats_are_held_back_while_what_was_said_has_yet_to_leave() -> None:
+    wire = Wire()
+    wire.held = {A}
+    both = Actions(send=(says(A, 1, 2, again=True), says(A, 3), says(B, 1, again=True)))
+    log, driver = await driven(lambda n: both, 1, wire)
+    assert frames(log) == [(A, [3]), (B, [1])]
+    assert driver.repeats_held == 2

@@ -99,7 +99,7 @@ def test_what_an_old_leader_sent_before_comes_late_and_is_not_taken() -> None:
     demand_progress(world)
     worker = world.of_kind("worker")[0]
     old.machine.outbox.send(worker.id, Refused(old.machine.role.generation, "declared lost"), once=True)
-    for to, envelope in old.machine.outbox.flush(world.now):
+    for to, envelope, _ in old.machine.outbox.flush(world.now):
         world.network_send(old, to, envelope)
     world.run(0.5)
     assert worker.alive, "a worker that follows the new leader starts no new life for the old one"

@@ -88,9 +88,8 @@ def test_ledger_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_resend(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox, "RESEND_AFTER_S", 1e9)
     monkeypatch.setattr(outbox.Link, "renumber", _renumber_without_resend)
-    monkeypatch.setattr(outbox.Outbox, "_due", _due_without_resend)
+    monkeypatch.setattr(outbox.Outbox, "_repeats", _never_again)
     demand_caught(rainy_run)
 
 
@@ -101,10 +100,10 @@ def _renumber_without_resend(link: outbox.Link) -> None:
     link.fresh.clear()
 
 
-def _due_without_resend(self: outbox.Outbox, link: outbox.Link, now: float) -> list[msg.Item]:
-    items = link.once + link.fresh
-    link.once, link.fresh = [], []
-    return items
+def _never_again(self: outbox.Outbox, link: outbox.Link, now: float) -> list[msg.Item]:
+    if link.resend_at is not None and link.resend_at <= now:
+        link.resend_at = None
+    return []
 
 
 def test_early_notification_lost(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,10 +45,14 @@ Persist = Put | Delete
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Hand `envelope` to the transport; it may be lost, the outbox repeats it."""
+    """Hand `envelope` to the transport; it may be lost, the outbox repeats it.
+
+    `again`: nothing but repeats, which say nothing while what was said before has yet to leave.
+    """
 
     to: NodeId
     envelope: Envelope
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

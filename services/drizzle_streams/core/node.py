@@ -61,7 +61,7 @@ class Node:
             done += 1
             if not self.outbox.send(to, message, once=not reliable):
                 self.role.handle(LinkOverflowed(to), now, out)
-        sends = tuple(Send(to, envelope) for to, envelope in self.outbox.flush(now))
+        sends = tuple(Send(to, envelope, again) for to, envelope, again in self.outbox.flush(now))
         for node in out.forgotten:
             self.outbox.forget(node)
         return Actions(tuple(out.persist), sends, tuple(out.starts))

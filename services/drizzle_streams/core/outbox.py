@@ -11,12 +11,17 @@ in order, as long as both lives last. Rules:
   counts as not carried and is pulled: rare, since only loss makes anything early.
 - Repeats back off from RESEND_AFTER_S to RESEND_AFTER_S_MAX. Nothing is ever given up here:
   only the coordinator judges a node lost, and then its link is forgotten.
-- A turn looks at the links it touched, at all of them only when a deadline may have passed: with
-  many peers a turn concerns one of them. So `next_deadline` may be early, never late.
+- A peer that is slow to answer is given the time that its answers take, as TCP does (RFC 6298): else a busy
+  cluster says everything twice, and is busier for it. Only what was said once tells how long that is, and
+  until something does, a back-off stays. Repeats leave apart from what is new, and marked: a driver drops
+  them while what was said before has yet to leave.
+- A turn looks at the links it touched and at those whose deadline may have passed: with many peers
+  a turn concerns one of them. So `next_deadline` may be early, never late.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -26,6 +31,10 @@ from drizzle_streams.protocol.messages import Envelope, Item, Message
 ACK_DELAY_S = 0.1
 RESEND_AFTER_S = 0.3
 RESEND_AFTER_S_MAX = 2.0
+ANSWER_SLACK = 1.5
+"""So many times what answers took lately is waited for one, before repeating."""
+ANSWER_WEIGHT = 0.125
+"""What a faster answer counts in how long they take; a slower one counts at once."""
 RESEND_ITEMS_MAX = 64
 UNACKED_ITEMS_MAX = 20_000
 EARLY_ITEMS_MAX = 4_096
@@ -42,6 +51,11 @@ class Link:
     once: list[Item] = field(default_factory=list[Item])
     resend_at: float | None = None
     resend_after_s: float = RESEND_AFTER_S
+    timed: int = 0
+    """The number of what is waited for with a watch; 0: of nothing."""
+    timed_at: float = 0.0
+    answer_s: float = 0.0
+    """How long answers take."""
     peer_session: int = 0
     peer_stream: int = 0
     received: int = 0
@@ -49,6 +63,8 @@ class Link:
     ack_at: float | None = None
     made: int = 0
     """Links are flushed in the order in which they were made."""
+    noted: list[float] = field(default_factory=list[float])
+    """When the outbox looks at it; the earliest is the last."""
 
     def renumber(self) -> None:
         """Start a new numbering; what was said and not acknowledged is dropped."""
@@ -57,7 +73,21 @@ class Link:
         self.unacked.clear()
         self.fresh.clear()
         self.resend_at = None
-        self.resend_after_s = RESEND_AFTER_S
+        self.resend_after_s = self.patience_s
+        self.timed = 0
+
+    @property
+    def patience_s(self) -> float:
+        """How long an answer is waited for at first."""
+        return min(max(RESEND_AFTER_S, ANSWER_SLACK * self.answer_s), RESEND_AFTER_S_MAX)
+
+    def answered(self, now: float) -> None:
+        """Something is acknowledged, and the watch says how long that took, if it was not stopped."""
+        if self.timed and (not self.unacked or self.unacked[0].seq > self.timed):
+            took_s, self.timed = now - self.timed_at, 0
+            self.answer_s = max(took_s, self.answer_s + ANSWER_WEIGHT * (took_s - self.answer_s))
+            self.resend_after_s = self.patience_s
+        self.resend_at = now + self.resend_after_s if self.unacked else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +108,8 @@ class Outbox:
         self._links: dict[NodeId, Link] = {}
         self._made = 0
         self._touched: dict[NodeId, Link] = {}
-        self._due_at: float | None = None
-        """No deadline of any link is before it; None: none has one."""
+        self._due: list[tuple[float, int, NodeId]] = []
+        """When to look at which link, a heap. Deadlines that moved away stay until their time has come."""
 
     def send(self, to: NodeId, message: Message, *, once: bool = False) -> bool:
         """Queue a message; False when the bound of a silent peer was passed and its queue dropped."""
@@ -110,27 +140,27 @@ class Outbox:
             messages += self._in_order(link, envelope, carried, now)
         return Heard(tuple(messages), restarted)
 
-    def flush(self, now: float) -> list[tuple[NodeId, Envelope]]:
-        """Envelopes for every peer that has something to hear now."""
-        all_of_them = self._due_at is not None and self._due_at <= now
-        looked_at = self._links if all_of_them else self._touched_in_order()
-        if all_of_them:
-            self._due_at = None
-        found: list[tuple[NodeId, Envelope]] = []
-        for node, link in looked_at.items():
-            items = self._due(link, now)
+    def flush(self, now: float) -> list[tuple[NodeId, Envelope, bool]]:
+        """Envelopes for every peer that has something to hear now; True: nothing but repeats."""
+        self._touch_due(now)
+        found: list[tuple[NodeId, Envelope, bool]] = []
+        for node, link in self._touched_in_order().items():
+            repeats = self._repeats(link, now)
+            items = self._news(link, now)
+            if repeats:
+                found.append((node, self._envelope(link, repeats), True))
             if items or (link.ack_at is not None and link.ack_at <= now):
                 link.ack_at = None
-                found.append((node, self._envelope(link, items)))
-            self._note_deadlines(link)
+                found.append((node, self._envelope(link, items), False))
+            self._note_deadlines(node, link)
         self._touched.clear()
         return found
 
     def next_deadline(self) -> float | None:
         """A repeat or acknowledgement may be due then; none is due before."""
-        for link in self._touched.values():
-            self._note_deadlines(link)
-        return self._due_at
+        for node, link in self._touched.items():
+            self._note_deadlines(node, link)
+        return self._due[0][0] if self._due else None
 
     def forget(self, node: NodeId) -> None:
         """Drop a link: the node will never answer again."""
@@ -156,10 +186,20 @@ class Outbox:
             return self._touched
         return dict(sorted(self._touched.items(), key=lambda touched: touched[1].made))
 
-    def _note_deadlines(self, link: Link) -> None:
+    def _touch_due(self, now: float) -> None:
+        while self._due and self._due[0][0] <= now:
+            _, made, node = heapq.heappop(self._due)
+            link = self._links.get(node)
+            if link is not None and link.made == made:
+                link.noted.pop()
+                self._touched[node] = link
+
+    def _note_deadlines(self, node: NodeId, link: Link) -> None:
+        """Have the link looked at in time. What is noted is ever earlier, so the last is the next to come."""
         for at in (link.resend_at, link.ack_at):
-            if at is not None and (self._due_at is None or at < self._due_at):
-                self._due_at = at
+            if at is not None and (not link.noted or at < link.noted[-1]):
+                link.noted.append(at)
+                heapq.heappush(self._due, (at, link.made, node))
 
     def _meet(self, link: Link, envelope: Envelope) -> bool:
         restarted = 0 < link.peer_session < envelope.session
@@ -179,8 +219,7 @@ class Outbox:
             link.unacked.popleft()
             progressed = True
         if progressed:
-            link.resend_after_s = RESEND_AFTER_S
-            link.resend_at = now + RESEND_AFTER_S if link.unacked else None
+            link.answered(now)
 
     def _in_order(
         self, link: Link, envelope: Envelope, carried: tuple[bool, ...], now: float
@@ -199,18 +238,25 @@ class Outbox:
                 link.early[item.seq] = item.message
         return messages
 
-    def _due(self, link: Link, now: float) -> list[Item]:
+    def _repeats(self, link: Link, now: float) -> list[Item]:
+        """What was said before and is due to be said again."""
+        said = len(link.unacked) - len(link.fresh)
+        if not said or link.resend_at is None or link.resend_at > now:
+            return []
+        repeats = [link.unacked[i] for i in range(min(RESEND_ITEMS_MAX, said))]
+        self.resent += len(repeats)
+        link.timed = 0  # what comes now may answer the one or the other
+        link.resend_after_s = min(link.resend_after_s * 2, RESEND_AFTER_S_MAX)
+        link.resend_at = now + link.resend_after_s
+        return repeats
+
+    def _news(self, link: Link, now: float) -> list[Item]:
+        if link.fresh:
+            if link.resend_at is None:
+                link.resend_at = now + link.resend_after_s
+            if not link.timed:
+                link.timed, link.timed_at = link.fresh[-1].seq, now
         items = link.once + link.fresh
-        if link.fresh and link.resend_at is None:
-            link.resend_at = now + link.resend_after_s
-        if link.unacked and link.resend_at is not None and link.resend_at <= now:
-            repeats = [link.unacked[i] for i in range(min(RESEND_ITEMS_MAX, len(link.unacked)))]
-            fresh = {item.seq for item in link.fresh}
-            again = [item for item in repeats if item.seq not in fresh]
-            self.resent += len(again)
-            items = link.once + again + link.fresh
-            link.resend_after_s = min(link.resend_after_s * 2, RESEND_AFTER_S_MAX)
-            link.resend_at = now + link.resend_after_s
         link.once, link.fresh = [], []
         return items
 

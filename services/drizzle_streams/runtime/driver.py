@@ -104,6 +104,8 @@ class Driver:
         self.addresses: dict[NodeId, str] = {}
         self.frames_dropped = 0
         self.frames_refused = 0
+        self.repeats_held = 0
+        """Messages that were due to be repeated while what was said before had yet to leave."""
         self.messages_sent: dict[str, int] = {}
         self.messages_received: dict[str, int] = {}
         self._events: deque[Event] = deque()
@@ -225,6 +227,9 @@ class Driver:
         address = self.addresses.get(send.to)
         if address is None:
             return  # not known yet: the outbox repeats, and Peers precede what needs them
+        if send.again and self.transport.holds(send.to, address):
+            self.repeats_held += len(send.envelope.items)
+            return  # a link that is slow, or yet to open, is not given the same twice
         payloads: list[bytes | None] = []
         room = PAYLOADS_PER_FRAME_BYTES_MAX
         for item in send.envelope.items:

@@ -175,7 +175,7 @@ class SourceService:
                 "queue_full": driver.frames_dropped,
                 "stale": self._role.refused,
             },
-            lambda: self._node.outbox.resent,
+            lambda: self._node.outbox.resent - driver.repeats_held,
         )
         runtime.read_transport(self._transport)
         runtime.read_queues(lambda: {"disk_work": performer.waiting})

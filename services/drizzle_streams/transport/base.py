@@ -219,6 +219,10 @@ class Transport(Protocol):
         """
         ...
 
+    def holds(self, to: NodeId, address: Address) -> bool:
+        """Whether something that was sent to that peer has yet to leave here."""
+        ...
+
     async def fetch(
         self, address: Address, path: str, params: Mapping[str, str], timeout_s: float, bytes_max: int
     ) -> bytes:

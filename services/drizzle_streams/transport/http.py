@@ -159,6 +159,11 @@ class HttpTransport:
         else:
             self.counters.dropped[DropReason.PEERS_MAX] += 1
 
+    def holds(self, to: NodeId, address: Address) -> bool:
+        """Whether something that was sent to that peer has yet to leave here."""
+        peer = self._peers.get((to, address))
+        return peer is not None and peer.holds
+
     async def fetch(
         self, address: Address, path: str, params: Mapping[str, str], timeout_s: float, bytes_max: int
     ) -> bytes:

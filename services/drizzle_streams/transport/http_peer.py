@@ -68,6 +68,11 @@ class Peer:
         """An open connection, if there is one."""
         return self._dialled or self._accepted
 
+    @property
+    def holds(self) -> bool:
+        """Whether frames wait here: for a connection, or for the peer to read."""
+        return len(self.outbound) > 0 or not self._not_writing.is_set()
+
     def offer(self, frame: bytes) -> None:
         """Queue a frame (or drop it, counted) and wake the task."""
         if self.outbound.put(frame):

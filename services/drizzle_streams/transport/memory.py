@@ -178,6 +178,11 @@ class MemoryTransport:
                 loop = asyncio.get_running_loop()
                 peer.next_turn = loop.call_soon(self._flush, (to, address), peer)
 
+    def holds(self, to: NodeId, address: Address) -> bool:
+        """Whether something that was sent to that peer has yet to leave here."""
+        peer = self._peers.get((to, address))
+        return peer is not None and len(peer.outbound) > 0
+
     async def fetch(
         self, address: Address, path: str, params: Mapping[str, str], timeout_s: float, bytes_max: int
     ) -> bytes:

@@ -59,7 +59,7 @@ class Watching:
                 "generation": bench.role.refused,
                 "misfit": gate.refused,
             },
-            lambda: node.outbox.resent,
+            lambda: node.outbox.resent - driver.repeats_held,
         )
         self._runtime.read_queues(
             lambda: {"fetches": fetching.waiting, "dead_letters": bench.letters.waiting}
