@@ -1,7 +1,7 @@
 """What many real machines would see, from what `drizzle bench scheduling` measured on one.
 
 Costs are processor times, which do not depend on how many members share a processor. With n workers, groups
-of g, a batch that takes t (ms) and reports every R(n) = 50 to 200 ms, they are fitted by least squares to
+of g, a batch that takes t (ms) and reports every R(n) = 50 ms to 1 s, they are fitted by least squares to
 
     coordinator, ms per batch    c(n, g) = A(n) / g + n * min(1, t / R(n)) * P(n)
     launching a group            A(n) = a0 + a1 * n
@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from drizzle_streams.core.worker import report_interval_s
+from drizzle_streams.core.reporting import report_pause_s
 
 CPU = "coordinator_cpu_ms_per_batch"
 REDUCERS = 16
@@ -157,7 +157,7 @@ def _coordinator(rows: Sequence[Row]) -> tuple[float, float] | None:
 
 def _reports(workers: float, ms: float) -> float:
     """Per batch; how often a worker reports is the machine's own rule."""
-    return workers * min(1.0, ms / (1_000.0 * report_interval_s(workers)))
+    return workers * min(1.0, ms / (1_000.0 * report_pause_s(workers)))
 
 
 def seen(costs: Costs, machines: int, stages: int, group_size: int, interval_ms: float) -> Seen:

@@ -12,7 +12,7 @@ import pytest
 from drizzle_benchmarks import scheduling_model as model
 from drizzle_benchmarks.results import page
 from drizzle_benchmarks.scheduling_model import Costs, Line
-from drizzle_streams.core.worker import report_interval_s
+from drizzle_streams.core.reporting import report_pause_s
 
 COSTS = Costs(Line(2.0, 0.05), Line(0.2, 0.003), worker=0.4, source=1.0, message=0.02)
 
@@ -26,7 +26,7 @@ def rows(workers: tuple[int, ...] = (4, 16, 64), sizes: tuple[int, ...] = (10, 1
             members = n * COSTS.worker + COSTS.source + (stages - 1) * 16.0 * n * COSTS.message
             for size in sizes:
                 ms = 0.3 * n * stages + 20.0 / size
-                heard = n * min(1.0, ms / (1_000.0 * report_interval_s(n))) * COSTS.report.at(n)
+                heard = n * min(1.0, ms / (1_000.0 * report_pause_s(n))) * COSTS.report.at(n)
                 made.append(
                     {
                         "workers": n,

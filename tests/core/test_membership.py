@@ -18,8 +18,8 @@ def joined() -> Membership:
 
 def test_a_lease_is_renewed_by_any_word() -> None:
     members = joined()
-    members.heard(W, 1.5)
     assert members.renew(S, 0.0, 1.0)
+    members.heard(W, 1.5)
     assert members.expired(2.5) == []
     assert members.expired(3.2) == [S]
     assert members.next_deadline() == 3.0

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from drizzle_streams.core.cohorts import Cohort
 from drizzle_streams.core.events import Received
 from drizzle_streams.core.machine import Effects
-from drizzle_streams.core.worker import (
-    REPORT_INTERVAL_S,
-    REPORT_INTERVAL_S_MAX,
-    Worker,
-    WorkerSettings,
-    report_interval_s,
+from drizzle_streams.core.worker import AWAITED_TIMEOUT_S_MAX, Worker, WorkerSettings
+from drizzle_streams.model.ids import (
+    COORDINATOR,
+    BatchId,
+    CohortId,
+    Generation,
+    GroupId,
+    JobId,
+    StageId,
+    WorkerId,
 )
-from drizzle_streams.model.ids import COORDINATOR, BatchId, Generation, GroupId, JobId, StageId, WorkerId
 from drizzle_streams.model.job import JobSpec, StageSpec
 from drizzle_streams.model.placement import Placement
 from drizzle_streams.protocol import messages as msg
@@ -57,8 +61,28 @@ def test_a_task_that_waits_too_long_asks_once_and_the_deadline_moves_on() -> Non
         assert due > since + TIMEOUT_S
 
 
-def test_many_workers_report_more_rarely_so_that_the_coordinator_hears_as_much_of_100_as_of_40() -> None:
-    assert report_interval_s(1) == report_interval_s(33) == REPORT_INTERVAL_S
-    heard = [workers / report_interval_s(workers) for workers in (40, 100)]
-    assert abs(heard[0] - heard[1]) < 1.0, "reports a second"
-    assert report_interval_s(1_000) == REPORT_INTERVAL_S_MAX
+def test_a_task_that_goes_on_waiting_asks_more_rarely_down_to_a_bound() -> None:
+    """Every question makes others say it again: where all is slow, that must not become more."""
+    worker = awaiting_since(0.0)
+    asked: list[float] = []
+    while not asked or asked[-1] < 60.0:
+        now = worker.next_deadline()
+        assert now is not None
+        out = Effects()
+        worker.on_deadline(now, out)
+        if any(isinstance(message, msg.Overdue) for _, message, _ in out.messages):
+            asked.append(now)
+    gaps = [later - earlier for earlier, later in zip([0.0, *asked], asked, strict=False)]
+    assert gaps[0] == TIMEOUT_S
+    assert gaps == sorted(gaps)
+    assert gaps[-1] == AWAITED_TIMEOUT_S_MAX
+
+
+def test_patience_shrinks_as_waits_do() -> None:
+    cohort = Cohort(CohortId(1), StageId(0), (), *[BatchId(-1)] * 3, open=True, waiting_since=0.0)
+    cohort.asks(1.0, TIMEOUT_S, AWAITED_TIMEOUT_S_MAX)
+    assert cohort.overdue_at(TIMEOUT_S) == 1.0 + 2 * TIMEOUT_S
+    cohort.came(2.9)
+    assert cohort.overdue_at(TIMEOUT_S) == 2.9 + 2 * TIMEOUT_S, "it was worth waiting for"
+    cohort.came(3.0)
+    assert cohort.overdue_at(TIMEOUT_S) == 3.0 + TIMEOUT_S

@@ -30,7 +30,7 @@ from drizzle_streams.coordinator.console_session import FORM_BYTES_MAX, TICKET_T
 from drizzle_streams.coordinator.console_view import Leader
 from drizzle_streams.core.events import Received
 from drizzle_streams.core.machine import Actions
-from drizzle_streams.core.worker import REPORT_INTERVAL_S
+from drizzle_streams.core.reporting import REPORT_INTERVAL_S
 from drizzle_streams.errors import BackPressureError
 from drizzle_streams.model.ids import (
     BatchId,

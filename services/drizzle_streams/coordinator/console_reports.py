@@ -5,7 +5,7 @@ report, nothing else, whether somebody looks or not. What it means for a batch i
 when somebody looks.
 
 Workers report finished tasks coalesced, so the time of a report is up to one report interval
-(`core.worker.REPORT_INTERVAL_S`) after the task ended. Where a job's workers watch for stragglers they
+(`core.reporting.REPORT_INTERVAL_S`) after the task ended. Where a job's workers watch for stragglers they
 say when their tasks ended, too, and that is exact.
 """
 

@@ -20,8 +20,8 @@ from drizzle_streams.coordinator.stopwatch import Stopwatch
 from drizzle_streams.core.coordinator import Coordinator
 from drizzle_streams.core.coordinator_job import CoordinatorJob
 from drizzle_streams.core.coordinator_standing import ACTIVE
+from drizzle_streams.core.reporting import REPORT_INTERVAL_S
 from drizzle_streams.core.source import SEALED_REPORT_INTERVAL_S
-from drizzle_streams.core.worker import REPORT_INTERVAL_S
 from drizzle_streams.model.ids import BatchId, JobId, PartitionId, SourceId, StageId, WorkerId
 from drizzle_streams.model.job import Scheduling
 from drizzle_streams.protocol.records import GroupRecord

@@ -28,6 +28,8 @@ class Cohort:
     reported: BatchId
     open: bool
     waiting_since: float
+    patience_s: float = 0.0
+    """How long it waits at least before it asks for what is overdue."""
     running: bool = False
     writing: bool = False
     stored: BatchId = NO_BATCH
@@ -41,6 +43,28 @@ class Cohort:
     def next(self) -> BatchId:
         """The batch it computes next."""
         return BatchId(self.computed + 1)
+
+    def overdue_at(self, timeout_s: float) -> float:
+        """When to ask who owes what the next batch awaits.
+
+        Deadlines and their ends are this same sum: with a difference, rounding could leave a deadline due
+        and the cohort not, and the worker would spin.
+        """
+        return self.waiting_since + max(timeout_s, self.patience_s)
+
+    def asks(self, now: float, timeout_s: float, timeout_s_max: float) -> None:
+        """It asks now, and waits twice as long before it asks again.
+
+        Asking makes others say again what may be on its way: where all is slow, that makes it slower.
+        """
+        self.patience_s = min(2 * max(timeout_s, self.patience_s), timeout_s_max)
+        self.waiting_since = now
+
+    def came(self, now: float) -> None:
+        """A batch is computed, and the wait for the next begins; patience shrinks as waits do."""
+        if now - self.waiting_since < self.patience_s / 4:
+            self.patience_s /= 2
+        self.waiting_since = now
 
     @property
     def settled(self) -> bool:

@@ -88,6 +88,8 @@ class JobCommits(JobLaunches):
 
     def _input_is_done(self) -> bool:
         """Whether the input has ended at every source, and everything up to there is computed and written."""
+        if not self.ended_at:
+            return False  # asked after every report, and looking up all sources is dear
         sources = self.sources()
         if not sources or any(source not in self.ended_at for source in sources):
             return False

@@ -9,6 +9,7 @@ it names a log on a disk.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 
 from drizzle_streams.model.ids import NodeId
 
@@ -44,6 +45,8 @@ class Membership:
     def __init__(self, lease_s: float) -> None:
         self.lease_s = lease_s
         self.members: dict[NodeId, Member] = {}
+        self._ending: dict[NodeId, Member] = {}
+        """The same, by the end of their leases: all are as long, so who is heard goes to the end."""
         self._lost: dict[NodeId, None] = {}
         self._known_sources: dict[NodeId, int] = {}
         self._ordered: list[Member] | None = None
@@ -57,7 +60,8 @@ class Membership:
         if not is_worker:
             self._known_sources[node] = size
         self._ordered = None
-        member = self.members[node] = Member(node, address, is_worker, size, now + self.lease_s)
+        member = self.members[node] = Member(node, address, is_worker, size, now)
+        self._lease(member, now)
         member.leaving = leaving
         member.dismissed = known is not None and known.dismissed
         return known is None or known.address != address
@@ -67,19 +71,26 @@ class Membership:
         member = self.members.get(node)
         if member is None:
             return False
-        member.expires, member.busy, member.suspected = now + self.lease_s, busy, False
+        self._lease(member, now)
+        member.busy, member.suspected = busy, False
         member.load += LOAD_WEIGHT * (busy - member.load)
         return True
 
     def heard(self, node: NodeId, now: float) -> None:
         """Any message proves that its sender lived a moment ago."""
         if (member := self.members.get(node)) is not None:
-            member.expires = max(member.expires, now + self.lease_s)
+            self._lease(member, now)
 
     def excuse(self, now: float) -> None:
         """We could not listen: nobody's lease ends for that."""
-        for member in self.members.values():
-            member.expires = max(member.expires, now + self.lease_s)
+        for member in tuple(self._ending.values()):
+            self._lease(member, now)
+
+    def _lease(self, member: Member, now: float) -> None:
+        """It lived at that time, and no time is earlier than one that was told before."""
+        member.expires = now + self.lease_s
+        self._ending.pop(member.node, None)
+        self._ending[member.node] = member
 
     def suspect(self, node: NodeId) -> bool:
         """Someone could not reach it; True if that is news."""
@@ -91,13 +102,14 @@ class Membership:
 
     def expired(self, now: float) -> list[NodeId]:
         """Members whose lease has ended."""
-        return [member.node for member in self.members.values() if member.expires <= now]
+        return [member.node for member in takewhile(lambda m: m.expires <= now, self._ending.values())]
 
     def lose(self, node: NodeId) -> bool:
         """The verdict. A lost worker is remembered, so that it is refused; True if it was a member."""
         member = self.members.pop(node, None)
         if member is None:
             return False
+        del self._ending[node]
         self._ordered = None
         if member.is_worker:
             self._lost[node] = None
@@ -133,4 +145,4 @@ class Membership:
 
     def next_deadline(self) -> float | None:
         """When the first lease ends."""
-        return min((member.expires for member in self.members.values()), default=None)
+        return next((member.expires for member in self._ending.values()), None)

@@ -18,6 +18,7 @@ from drizzle_streams.core.ahead import Ahead
 from drizzle_streams.core.cohorts import Cohort
 from drizzle_streams.core.copies import copy_cohort
 from drizzle_streams.core.machine import Effects
+from drizzle_streams.core.reporting import ReportTimer
 from drizzle_streams.core.stalls import StallWatch
 from drizzle_streams.core.worker_blocks import Wanted
 from drizzle_streams.core.worker_job import WorkerJob
@@ -26,21 +27,16 @@ from drizzle_streams.model.job import JobSpec
 from drizzle_streams.model.task import TaskError
 from drizzle_streams.protocol import messages as msg
 
-REPORT_INTERVAL_S = 0.05
-"""Finished tasks are reported at most this often: one message for many batches."""
-
-REPORT_INTERVAL_PER_WORKER_S = 0.0015
-"""So often where many report: the coordinator hears at most one report of a job in this time."""
-
-REPORT_INTERVAL_S_MAX = 0.2
-"""Groups are planned 0.3 s ahead (`planner`): what is done must be known by then."""
-
 HELLO_INTERVAL_S = 0.5
 
 ALONE_S_MAX = 1.0
 """A worker that leaves while no coordinator can be reached waits so long for one."""
 
 AWAITED_TIMEOUT_S = 1.0
+
+AWAITED_TIMEOUT_S_MAX = 8.0
+"""A task that goes on waiting asks more and more rarely, down to that."""
+
 HEARTBEATS_PER_LEASE = 5
 
 
@@ -71,7 +67,7 @@ class Worker:
         self.welcomed = False
         self._lease_s = 0.0
         self._beat_at = 0.0
-        self._report_at: float | None = None
+        self._report = ReportTimer()
         self._overdue_at: float | None = None
         self._slot_s = 0.0
         self._slots_from = 0.0
@@ -91,7 +87,7 @@ class Worker:
         if self.rejoining:
             return None
         times = [self._beat_at]
-        more = (self._report_at, self._overdue_at, self._alone_at, self._stalls.due)
+        more = (self._report.at, self._overdue_at, self._alone_at, self._stalls.due)
         times += [t for t in more if t is not None]
         return min(times)
 
@@ -103,7 +99,7 @@ class Worker:
             return
         if self._beat_at <= now:
             self._beat(now, out)
-        if self._report_at is not None and self._report_at <= now:
+        if self._report.at is not None and self._report.at <= now:
             self._report_all(out)
         if self._overdue_at is not None and self._overdue_at <= now:
             self._ask_overdue(now, out)
@@ -424,7 +420,7 @@ class Worker:
                 out.send(COORDINATOR, msg.TaskFailed(job_id, job.generation, self.settings.worker, error))
 
     def _report_all(self, out: Effects) -> None:
-        self._report_at = None
+        self._report.said()
         for job in self.jobs.values():
             if job.report_due:
                 out.send(COORDINATOR, job.report())
@@ -433,10 +429,8 @@ class Worker:
         self._overdue_at = None
         for job in self.jobs.values():
             for cohort in self._waiting(job):
-                # The same sum as the deadline's: with a difference, rounding could leave the deadline
-                # due and the cohort not, and the worker would spin.
-                if cohort.waiting_since + self.settings.awaited_timeout_s <= now:
-                    cohort.waiting_since = now
+                if cohort.overdue_at(self.settings.awaited_timeout_s) <= now:
+                    cohort.asks(now, self.settings.awaited_timeout_s, AWAITED_TIMEOUT_S_MAX)
                     missing = job.overdue(cohort)
                     if missing:
                         ask = msg.Overdue(
@@ -457,17 +451,10 @@ class Worker:
         ]
 
     def _plan_deadlines(self, now: float) -> None:
-        due = [job for job in self.jobs.values() if job.report_due]
-        if any(job.report_awaited for job in due):
-            self._report_at = now
-        elif due and self._report_at is None:
-            self._report_at = now + min(report_interval_s(len(job.placement.workers())) for job in due)
+        for job in self.jobs.values():
+            if job.report_due:
+                self._report.due(now, job.owners, awaited=job.report_awaited, short=job.runs_out)
         if self._overdue_at is None:
-            since = [c.waiting_since for job in self.jobs.values() for c in self._waiting(job)]
-            if since:
-                self._overdue_at = min(since) + self.settings.awaited_timeout_s
-
-
-def report_interval_s(workers: float) -> float:
-    """How often each of so many workers reports what is done."""
-    return min(max(REPORT_INTERVAL_S, workers * REPORT_INTERVAL_PER_WORKER_S), REPORT_INTERVAL_S_MAX)
+            timeout_s = self.settings.awaited_timeout_s
+            times = [c.overdue_at(timeout_s) for job in self.jobs.values() for c in self._waiting(job)]
+            self._overdue_at = min(times, default=None)

@@ -91,6 +91,7 @@ class JobBlocks:
             {},
         )
         """The placement by owner, as far as it was asked for: every task asks."""
+        self._counted = (self.placement, 0)
         self.copies = CopyTasks()
         self.damaged: list[tuple[StageId, tuple[PartitionId, ...], ev.CohortDamaged]] = []
         self.awaited = awaited(spec, {})
@@ -112,6 +113,13 @@ class JobBlocks:
         if stage not in known:
             known[stage] = self.placement.by_owner(stage)
         return known[stage]
+
+    @property
+    def owners(self) -> int:
+        """On how many workers the job runs."""
+        if self._counted[0] is not self.placement:
+            self._counted = (self.placement, len(self.placement.workers()))
+        return self._counted[1]
 
     def announce(
         self, stage: StageId, wanted: Wanted, only: frozenset[PartitionId] | None, out: Effects

@@ -203,7 +203,7 @@ class WorkerJob(JobLaunches):
             return
         cohort.running = False
         cohort.computed = key.batch
-        cohort.waiting_since = now
+        cohort.came(now)
         stage = self.spec.stages[cohort.stage]
         sealed_at_ms = cohort.sealed_at_ms.get(key.batch, 0.0)
         if self.spec.speculation and sealed_at_ms and not self.replays(cohort):

@@ -76,6 +76,14 @@ class JobLaunches(JobBlocks):
         return not self.spec.pipelined and self._ran_out
 
     @property
+    def runs_out(self) -> bool:
+        """Whether half of what was launched beyond the last report is done, so that more may be due."""
+        return self._report_whole or any(
+            2 * (self.launched[c.stage] - c.done) <= self.launched[c.stage] - c.reported
+            for c in self.cohorts.values()
+        )
+
+    @property
     def _ran_out(self) -> bool:
         """Whether all that is launched is done."""
         return all(cohort.done >= self.launched[cohort.stage] for cohort in self.cohorts.values())
