@@ -62,7 +62,7 @@ def test_what_was_not_measured_is_not_made_up(given: list[dict[str, Any]]) -> No
 def test_shares_are_as_the_formulas_say() -> None:
     found = model.seen(COSTS, 1_000, 2, 100, 100.0)
     assert found.busy == {
-        "coordinator": pytest.approx((52.0 / 100 + 1_000 * 0.5 * 3.2) / 100.0),  # a report each 200 ms
+        "coordinator": pytest.approx((52.0 / 100 + 1_000 * 0.1 * 3.2) / 100.0),  # a report each second
         "worker": pytest.approx((0.4 + 1_016 * 0.02) / 100.0),
         "source": pytest.approx((1.0 + 2_000 * 0.02) / 100.0),
     }

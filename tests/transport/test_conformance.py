@@ -101,6 +101,17 @@ async def test_two_that_dial_each_other_at_once_lose_nothing(world: World) -> No
     assert a.unreachable == [b.id]
 
 
+async def test_a_peer_s_frames_are_held_until_they_leave(world: World) -> None:
+    a, b = await pair(world)
+    at = b.transport.address
+    assert not a.transport.holds(b.id, at)
+    a.send(b, b"x")
+    assert a.transport.holds(b.id, at)
+    assert not b.transport.holds(a.id, a.transport.address)
+    assert await b.received(1) == [b"x"]
+    await until(lambda: not a.transport.holds(b.id, at), "it has left")
+
+
 # Bounds
 
 
