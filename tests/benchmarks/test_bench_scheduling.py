@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import time
 from typing import Any
 
 import pytest
 
 from drizzle_benchmarks import scheduling
 from drizzle_benchmarks.idle import Hosted, IdleWork
-from drizzle_benchmarks.scheduling import Mode, _claims, _shares
+from drizzle_benchmarks.scheduling import Clusters, Mode, TooSlowError, Wanted, _shares, in_order
+from drizzle_benchmarks.scheduling_claims import claims
 from drizzle_streams.coordinator.admission import check_job
 from drizzle_streams.core import actions as act
 from drizzle_streams.model.ids import BatchId, CohortId, JobId, StageId
@@ -37,7 +39,7 @@ def test_workers_are_spread_evenly() -> None:
 @pytest.mark.parametrize("stages", [1, 2])
 @pytest.mark.parametrize("scheduling_mode", list(Scheduling))
 def test_the_coordinator_takes_its_jobs(stages: int, scheduling_mode: Scheduling) -> None:
-    check_job(scheduling.job_spec("a-job", stages, Mode(scheduling_mode, 10)))
+    check_job(scheduling.job_spec("a-job", stages, Mode(scheduling_mode, 10), 128))
 
 
 def test_claims_are_of_the_largest_cluster_and_groups() -> None:
@@ -47,7 +49,7 @@ def test_claims_are_of_the_largest_cluster_and_groups() -> None:
         row("group", 100),
         row("barrier", 1, workers=4, ms_per_batch=1.0),
     ]
-    found = {claim.name.rpartition(": ")[2]: claim for claim in _claims(rows)}
+    found = {claim.name.rpartition(": ")[2]: claim for claim in claims(rows, 128, [1], [1, 10, 100])}
     assert found["time in barrier mode over it"].measured == 5.0
     assert found["coordinator's CPU in barrier mode over it"].measured == 40.0
     assert found["coordinator's CPU"].holds
@@ -56,8 +58,46 @@ def test_claims_are_of_the_largest_cluster_and_groups() -> None:
     assert found["launching a group, over one of 10, bytes"].holds
 
 
-def test_without_barrier_mode_nothing_is_claimed() -> None:
-    assert _claims([row("group", 100)]) == []
+def test_every_claim_of_the_issue_is_made_and_what_was_not_measured_does_not_hold() -> None:
+    made = claims([row("group", 100)], 128, [1, 2], [1, 10, 100])
+    assert len(made) == 12
+    assert [claim.name for claim in made if claim.holds] == [
+        "128 workers, 1 stage, groups of 100: time",
+        "128 workers, 1 stage, groups of 100: coordinator's CPU",
+    ]
+    assert {claim.bound for claim in made if claim.name.endswith("groups of 100: time")} == {12.0, 30.0}
+
+
+def test_what_is_claimed_is_measured_first_and_everything_once() -> None:
+    found = in_order([1, 2], [1, 10, 25, 100])
+    names = [(one.stages, one.mode.scheduling.value, one.mode.group_size) for one in found]
+    first = [("barrier", 1), ("group", 100), ("group", 10)]
+    assert names[:6] == [(stages, *mode) for stages in (1, 2) for mode in first]
+    assert len(set(names)) == len(names) == 12
+
+
+async def test_what_does_not_get_there_is_left_out_and_the_rest_has_a_new_cluster(monkeypatch) -> None:
+    clusters = Clusters(4, 1.0, 2, time.monotonic() + 60.0)
+    begun: list[int] = []
+
+    async def on_one(waiting: list[Wanted], rows: list[dict[str, Any]]) -> None:
+        begun.append(len(waiting))
+        while waiting:
+            if waiting[0].mode.group_size == 10:
+                raise TooSlowError("it hangs")
+            rows.append({"group_size": waiting.pop(0).mode.group_size})
+
+    monkeypatch.setattr(clusters, "_on_one", on_one)
+    rows = await clusters.measure(in_order([1], [1, 10, 100]))
+    assert [row["group_size"] for row in rows] == [1, 100, 1, 1]
+    assert begun == [5, 2]
+    assert [(one["group_size"], one["why"]) for one in clusters.left_out] == [(10, "it hangs")]
+
+
+async def test_what_there_is_no_time_for_is_named() -> None:
+    clusters = Clusters(4, 1.0, 2, time.monotonic() - 1.0)
+    assert await clusters.measure(in_order([1], [100])) == []
+    assert [one["mode"] for one in clusters.left_out] == ["barrier", "group", "prescheduled"]
 
 
 def test_idle_work_refuses_what_it_could_not_do() -> None:
@@ -92,3 +132,4 @@ async def test_a_small_cluster_is_measured() -> None:
         # At least an offer to each of three workers, and word of each that it was taken.
         assert row["messages_per_batch"] >= 6
     assert len(report.claims) == 4
+    assert report.settings["left_out"] == []
