@@ -104,6 +104,7 @@ class CoordinatorJob(JobCommits):
         plan = plan_recovery(self._facts(workers))
         self._note_recovery(plan, now, first=first_plan, boundary=boundary)
         self.generation, self.placement = generation, plan.placement
+        self.outdated.clear()
         self.planned_workers = frozenset(worker for worker, _ in workers)
         self.relieved = frozenset(worker for worker, size in workers if not size)
         self.planned_at = now

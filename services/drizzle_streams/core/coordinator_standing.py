@@ -79,6 +79,8 @@ class JobStanding:
         self.generation = Generation(0)
         self.placement = Placement()
         self.holders: dict[tuple[int, int], WorkerId] = {}
+        self.outdated: set[WorkerId] = set()
+        """Who is back, after a failover, with something that is of no use."""
         self.group: GroupRecord | None = None
         self.progress = Progress(spec)
         self.checkpoints = Checkpoints(spec)
@@ -172,11 +174,16 @@ class JobStanding:
     def hear_holding(self, worker: WorkerId, holding: msg.JobHolding) -> None:
         """A returning worker's word, while a new coordinator collects what there is.
 
-        The remembered owner of a partition wins over others who hold it as well.
+        The remembered owner of a partition wins over others who hold it as well. What lies behind the
+        older checkpoint is of no use, since others have let go of what it would need to go on; but who
+        says it is back.
         """
         if self.awaiting_until is None:
             return
         for done in holding.done:
+            if done.last < self.checkpoints.floor:
+                self.outdated.add(worker)
+                continue
             for partition in done.partitions:
                 key = (done.stage, partition)
                 remembered = self.placement.owners[done.stage][partition] if self.placement.owners else None
@@ -188,7 +195,7 @@ class JobStanding:
     def everyone_back(self) -> bool:
         """Whether every remembered owner has said what it holds."""
         owners = self.placement.workers()
-        return owners <= frozenset(self.holders.values())
+        return owners <= self.outdated.union(self.holders.values())
 
     # --- what nodes report, and what is wanted then ---------------------------------------
 
@@ -228,6 +235,7 @@ class JobStanding:
 
     def lose(self, worker: WorkerId, now: float) -> None:
         """A worker is lost: what it held must be rebuilt."""
+        self.outdated.discard(worker)
         lost = [key for key, owner in self.holders.items() if owner == worker]
         for key in lost:
             del self.holders[key]
