@@ -11,6 +11,7 @@ import pytest
 import drizzle_streams as dz
 from drizzle_streams.api.compile import CompiledJob
 from drizzle_streams.engine.program import Filter, JoinTable, Select, StageProgram, WithColumns
+from drizzle_streams.model.ids import StageId
 from drizzle_streams.model.job import Scheduling, StageSpec
 from drizzle_streams.model.tuning import TuningMode
 from tests.api.api_worlds import AnySink, clicks, counted
@@ -61,7 +62,14 @@ def test_the_job_of_the_issue_is_two_stages() -> None:
     assert found.spec.job == "ysb"
     assert found.spec.stages == (
         StageSpec(stage=0, partitions=0, stream="ad-events"),  # pyright: ignore[reportArgumentType]
-        StageSpec(stage=1, partitions=8, inputs=(0,), stateful=True, writes_output=True),  # pyright: ignore[reportArgumentType]
+        StageSpec(
+            stage=StageId(1),
+            partitions=8,
+            inputs=(StageId(0),),
+            stateful=True,
+            writes_output=True,
+            partitions_least=8,
+        ),
     )
     reading, merging = found.program.stages
     assert columns(reading) == ["ad_id", "event_type", "event_time"]
@@ -118,6 +126,17 @@ def test_settings_reach_the_spec() -> None:
 
 def test_a_group_size_that_nobody_states_is_chosen_by_the_model() -> None:
     assert compiled(counted()).spec.tuning.mode is TuningMode.MODEL
+
+
+def test_only_the_last_stage_may_be_split_and_only_where_nobody_says_how_many() -> None:
+    def least(**settings: Any) -> list[int]:
+        twice = counted(emit="close").group_by("page").agg(m=dz.sum("n"))
+        return [stage.partitions_least for stage in compiled(twice, **settings).spec.stages]
+
+    assert least() == least(partitions="auto") == [0, 0, 8]
+    assert least(partitions=8) == least(replanning=False) == [0, 0, 0]
+    (made,) = [counted().to(dz.redis("counts")).job("counts").compile(partitions=4).spec.stages[1:]]
+    assert made[0].partitions_least == 0, "what a test asks for stays"
 
 
 # -- projection

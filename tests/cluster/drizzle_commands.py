@@ -66,9 +66,9 @@ class Place:
         self._running.append(process)
         return Running(process, out)
 
-    def run(self, *arguments: str, timeout_s: float = WAIT_S) -> Running:
+    def run(self, *arguments: str, timeout_s: float = WAIT_S, **variables: str) -> Running:
         """Run `drizzle` to its end."""
-        running = self.start(*arguments)
+        running = self.start(*arguments, **variables)
         running.ended(timeout_s)
         return running
 

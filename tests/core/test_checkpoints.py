@@ -44,7 +44,7 @@ def test_one_snapshot_may_hold_several_partitions() -> None:
     found = state.complete(BatchId(9), 10)
     assert found is not None
     assert len(found.snapshots) == 1
-    assert found.ref(StageId(1), PartitionId(1)) == ref(9, (0, 1), "ab9")
+    assert found.refs(StageId(1), PartitionId(1), 2, 1024) == [ref(9, (0, 1), "ab9")]
 
 
 def test_the_newest_complete_one_is_taken() -> None:

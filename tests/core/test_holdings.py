@@ -13,11 +13,12 @@ from drizzle_streams.protocol.records import AssignRecord, CheckpointRecord, Job
 
 MAP, REDUCE = StageId(0), StageId(1)
 A, B = WorkerId("a"), WorkerId("b")
+LAID = Generation(4)
 
 
 def restored() -> CoordinatorJob:
-    """Two stages of two partitions. Checkpoints 15 and 20."""
-    stages = (StageSpec(MAP, 2), StageSpec(REDUCE, 2, inputs=(MAP,), stateful=True))
+    """Two stages of two partitions; the second was split in generation 4. Checkpoints 15 and 20."""
+    stages = (StageSpec(MAP, 2), StageSpec(REDUCE, 2, inputs=(MAP,), stateful=True, laid=LAID))
     spec = JobSpec(JobId("job"), stages, born=Generation(1))
     job = CoordinatorJob(spec, Story())
     checkpoint = CheckpointRecord(Checkpoint(BatchId(20)), Checkpoint(BatchId(15)))
@@ -40,12 +41,19 @@ def test_everyone_is_back_when_the_remembered_owners_have_said_what_they_hold() 
     assert job.holders == {(0, 0): A, (1, 0): A, (0, 1): B, (1, 1): B}
 
 
-def test_what_lies_behind_the_older_checkpoint_is_of_no_use_but_its_owner_is_back() -> None:
-    """Blocks and input up to there are gone: who stands before it could never go on."""
+def test_what_is_held_in_another_layout_is_not_believed_but_its_owner_is_back() -> None:
     job = restored()
-    job.hear_holding(A, holding(5, (MAP, 0, 22), (REDUCE, 0, 21)))
-    job.hear_holding(B, holding(5, (MAP, 1, 14), (REDUCE, 1, 14)))
-    assert job.holders == {(0, 0): A, (1, 0): A}
+    job.hear_holding(A, holding(3, (MAP, 0, 22), (REDUCE, 0, 22)))
+    job.hear_holding(B, holding(3, (REDUCE, 1, 22)))
+    assert job.holders == {(0, 0): A}
     assert job.everyone_back()
+    assert job.progress.done[REDUCE] == [20, 20], "nor does it count as done"
     job.lose(B, 1.0)
     assert not job.everyone_back()
+
+
+def test_what_lies_behind_the_older_checkpoint_is_of_no_use() -> None:
+    """Blocks and input up to there are gone: who stands before it could never go on."""
+    job = restored()
+    job.hear_holding(A, holding(5, (MAP, 0, 22), (REDUCE, 0, 14)))
+    assert job.holders == {(0, 0): A}

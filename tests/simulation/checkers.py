@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from tests.simulation.disks import BrokenPromiseError
-from tests.simulation.values import by_group, for_partitions, sum_records
+from tests.simulation.values import by_group, sum_records
 from tests.simulation.world import World
 
 
@@ -29,13 +29,8 @@ def demand_everything(world: World, within_s: float = 10.0) -> None:
     total = by_group(
         sum_records(record for disk in world.disks.values() for log in disk.logs for record in log)
     )
-    expected = [for_partitions(2, total, [p]) for p in range(2)]
-
-    def exact() -> bool:
-        return all(world.sink.rows.get(p, {}) == expected[p] for p in range(2))
-
-    if not world.run(within_s, until=exact):
-        raise BrokenPromiseError(f"sums differ: {world.sink.rows} instead of {expected}; {describe(world)}")
+    if not world.run(within_s, until=lambda: world.sink.totals == total):
+        raise BrokenPromiseError(f"sums differ: {world.sink.totals} instead of {total}; {describe(world)}")
 
 
 def demand_flatness(world: World) -> None:

@@ -133,27 +133,50 @@ class SimSink:
     history: SimHistory
     tokens: dict[int, int] = field(default_factory=dict)
     rows: dict[int, Sums] = field(default_factory=dict)
+    layouts: dict[int, int] = field(default_factory=dict)
+    """Of how many partitions each batch was written."""
     writes: int = 0
     skipped: int = 0
     last_write_at: dict[int, float] = field(default_factory=dict)
     _expected: list[Sums] = field(default_factory=list)
 
-    def write(self, batch: int, partition: int, sums: Sums, now: float) -> None:
+    def write(self, batch: int, partition: int, of: int, sums: Sums, now: float) -> None:
+        """`of`: how many partitions there are in the writer's eyes."""
         last = self.tokens.get(partition, -1)
         if batch <= last:
             self.skipped += 1
             return
-        if batch != last + 1:
+        if self.layouts.setdefault(batch, of) != of:
+            raise BrokenPromiseError(
+                f"batch {batch} is written as {self.layouts[batch]} and as {of} partitions"
+            )
+        if batch != last + 1 and (partition < self.layouts.get(batch - 1, of) or self.written < batch - 1):
             raise BrokenPromiseError(f"partition {partition}: output of batch {batch} after {last}")
-        expected = for_partitions(2, self.expected(batch), [partition])
+        expected = for_partitions(2, self.expected(batch), [partition], of)
         if sums != expected:
             raise BrokenPromiseError(
-                f"partition {partition}, batch {batch}: wrote {sums}, the oracle says {expected}"
+                f"partition {partition} of {of}, batch {batch}: wrote {sums}, the oracle says {expected}"
             )
         self.tokens[partition] = batch
         self.rows[partition] = sums
         self.writes += 1
         self.last_write_at[partition] = now
+
+    @property
+    def written(self) -> int:
+        """The last batch whose output is here for every partition of its layout."""
+        newest = max(self.layouts, default=-1)
+        while newest >= 0 and any(self.tokens.get(p, -1) < newest for p in range(self.layouts[newest])):
+            newest -= 1
+        return newest
+
+    @property
+    def totals(self) -> Sums:
+        """The newest sums of all partitions that there are."""
+        found: Sums = {}
+        for partition in range(self.layouts[max(self.layouts)] if self.layouts else 0):
+            found |= self.rows.get(partition, {})
+        return found
 
     def expected(self, batch: int) -> Sums:
         """Running sums per group after `batch`, recomputed from the fixed bounds."""

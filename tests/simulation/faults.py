@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from drizzle_streams.core.events import LeaveRequested, NodeExited
 from drizzle_streams.model.ids import COORDINATOR
+from tests.simulation.values import JOB
 from tests.simulation.world import Life, Weather, World
 
 WORKERS_MAX = 4
@@ -47,6 +48,7 @@ class Nemesis:
             self._exit_worker,
             self._drain,
             self._add_source,
+            self._resize,
         ]
         world.random.choice(blows)()
         world.at(world.now + world.uniform(0.05, 1.2), self._strike)
@@ -89,6 +91,14 @@ class Nemesis:
             self._tell(f"drain {victim.id}")
             victim.post(LeaveRequested())
             self.world.at(self.world.now + self.world.uniform(0.05, 1.5), self._join)
+
+    def _resize(self) -> None:
+        """Other numbers of partitions are wanted, until a new coordinator has an opinion of its own."""
+        job = self.world.coordinator.machine.role.jobs.get(JOB)
+        if job is not None and any(stage.partitions_least for stage in job.spec.stages):
+            counts = [self.world.random.randrange(1, 9) for _ in job.spec.stages]
+            self._tell(f"partitions {counts[1:]}")
+            job.resizing.policy = lambda stage, *_: counts[stage.stage]
 
     def _pause_worker(self) -> None:
         self._pause(self._victim("worker"), self.world.uniform(0.1, 3.0))

@@ -13,6 +13,7 @@ from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
 from drizzle_streams.model.bounds import Bounds
 from drizzle_streams.model.ids import BatchId, CohortId, NodeId, Offset, PartitionId
+from drizzle_streams.model.job import overlapping
 from drizzle_streams.model.replanning import StageSeen
 from drizzle_streams.model.snapshot import SnapshotPart, SnapshotRef
 from drizzle_streams.model.task import TaskError, TaskKey
@@ -45,6 +46,7 @@ class SimCohort:
     version: int
     state: dict[int, Sums]
     stage: int
+    of: int
     rows: dict[int, dict[int, Sums]] = field(default_factory=dict)
     chains: tuple[tuple[SnapshotPart, ...], ...] = ()
     """Parts of the newest two snapshots: the next is built on the older one."""
@@ -58,11 +60,12 @@ class SimWorker:
     def __init__(self, world: World, life: Life) -> None:
         self.world, self.life = world, life
         self.cohorts: dict[int, SimCohort] = {}
-        self.parted: dict[tuple[int, int], tuple[int, Sums]] = {}
+        self.parted: dict[tuple[int, int, int], tuple[int, Sums]] = {}
+        self.kept: dict[int, tuple[PartitionId, ...]] = {}
         self.departed = ""
         self.fragments: dict[act.Fragment, Block] = {}
         self.blocks: dict[tuple[int, int], Block] = {}
-        self.spec = None
+        self.spec = world.job
         self.forgotten = 0
         self.pressed = False
         self.blocks_seen_max = 0
@@ -83,9 +86,12 @@ class SimWorker:
 
     def _KeepPartitions(self, action: act.KeepPartitions) -> None:  # noqa: N802
         cohort = self.cohorts.get(action.cohort)
-        if cohort is not None:
+        if cohort is None:
+            self.kept[action.cohort] = action.partitions  # it is being opened
+        else:
             for partition in cohort.state.keys() - set(action.partitions):
-                self.parted[(cohort.stage, partition)] = (cohort.version, cohort.state[partition])
+                place = (cohort.stage, cohort.of, partition)
+                self.parted[place] = (cohort.version, cohort.state[partition])
             cohort.state = {p: s for p, s in cohort.state.items() if p in action.partitions}
             cohort.chains = ()
 
@@ -97,7 +103,7 @@ class SimWorker:
         other = self.cohorts.pop(action.other, None)
         if cohort is None or other is None:
             return  # cohorts of a stateless stage have nothing to merge here
-        if cohort.version != other.version:
+        if cohort.version != other.version or cohort.of != other.of:
             raise BrokenPromiseError(f"merge of versions {cohort.version} and {other.version}")
         cohort.state |= other.state
         cohort.chains = ()
@@ -138,48 +144,71 @@ class SimWorker:
         self.spec = action.spec
         self._later(self.world.uniform(0.001, 0.05), lambda: ev.ProgramLoaded(action.spec.job))
 
+    def _of(self, stage: int) -> int:
+        """How many partitions a stage has, as far as this worker knows."""
+        return self.spec.stages[stage].partitions
+
     def _OpenCohort(self, action: act.OpenCohort) -> None:  # noqa: N802
+        stage, of = int(action.stage), self._of(action.stage)
+
         def open_() -> ev.Event:
-            state: dict[int, Sums] = {p: {} for p in action.partitions}
-            handed = self._from_formers(action)
-            if handed.keys() == state.keys():
-                self.world.handed_over += len(handed)
-                self.cohorts[action.cohort] = SimCohort(int(action.batch), handed, int(action.stage))
+            end = restore()
+            if action.cohort in self.cohorts and action.cohort in self.kept:
+                self._KeepPartitions(
+                    act.KeepPartitions(action.job, action.stage, action.cohort, self.kept.pop(action.cohort))
+                )
+            return end
+
+        def restore() -> ev.Event:
+            found = self._from_formers(action, of)
+            if len(found) == len(action.partitions):
+                self.world.handed_over += len(found)
+                self.cohorts[action.cohort] = SimCohort(int(action.batch), found, stage, of)
                 return ev.CohortOpened(action.job, action.stage, action.cohort)
+            stored: dict[tuple[int, int], Sums] = {}
             for ref in action.snapshots:
                 if ref.batch != action.batch:
                     raise BrokenPromiseError(f"cohort at {action.batch} restored from {ref.batch}")
                 for part in ref.parts:
-                    stored = self.world.snapshots.get(part.key)
-                    if stored is None:
+                    held = self.world.snapshots.get(part.key)
+                    if held is None:
                         place = (action.job, action.stage, action.cohort, action.batch)
                         return ev.CohortDamaged(*place, f"{part.key} is missing or damaged")
-                    state |= {p: dict(s) for p, s in stored.items() if p in state}  # type: ignore[attr-defined]
-            self.cohorts[action.cohort] = SimCohort(int(action.batch), state | handed, int(action.stage))
+                    mine = {(ref.of, p): s for p, s in held.items() if p in ref.partitions}  # type: ignore[attr-defined]
+                    stored |= mine
+            rest = sum_records(pair for sums in stored.values() for pair in sums.items())
+            state = {int(p): for_partitions(stage, rest, [p], of) for p in action.partitions} | found
+            self.cohorts[action.cohort] = SimCohort(int(action.batch), state, stage, of)
             return ev.CohortOpened(action.job, action.stage, action.cohort)
 
         self._later(self.world.uniform(0.001, 0.05), open_)
 
-    def _from_formers(self, action: act.OpenCohort) -> dict[int, Sums]:
+    def _from_formers(self, action: act.OpenCohort, of: int) -> dict[int, Sums]:
         """State as former owners still have it; a question that is lost is answered by the snapshots."""
-        found: dict[int, Sums] = {}
+        stage, held, before = int(action.stage), dict[int, Sums](), of
         for former in action.formers:
+            before = former.of or of
             other = self.world.reach(self.life.id, former.worker)
             if other is not None and self.world.chance(0.9):
-                wanted = set(former.partitions) & set(action.partitions)
-                found |= other.performer.state_at(int(action.stage), wanted, int(action.batch))
+                held |= other.performer.state_at(stage, set(former.partitions), int(action.batch), before)
+        found: dict[int, Sums] = {}
+        for partition in action.partitions:
+            olds = overlapping(partition, of, before, self.spec.key_groups)
+            if all(old in held for old in olds):
+                rows = sum_records(pair for old in olds for pair in held[old].items())
+                found[int(partition)] = for_partitions(stage, rows, [partition], of)
         return found
 
-    def state_at(self, stage: int, partitions: set[int], batch: int) -> dict[int, Sums]:
+    def state_at(self, stage: int, partitions: set[int], batch: int, of: int) -> dict[int, Sums]:
         """What of the wanted partitions' state at that batch is here: held still, or kept aside."""
         held = {
-            (stage, p): (c.version, s)
+            (stage, c.of, p): (c.version, s)
             for c in self.cohorts.values()
             if c.stage == stage
             for p, s in c.state.items()
         }
         kept = self.parted | held
-        found = {p: kept[(stage, p)] for p in partitions if (stage, p) in kept}
+        found = {p: kept[(stage, of, p)] for p in partitions if (stage, of, p) in kept}
         return {p: dict(sums) for p, (version, sums) in found.items() if version == batch}
 
     def _RunTask(self, action: act.RunTask) -> None:  # noqa: N802
@@ -238,7 +267,7 @@ class SimWorker:
         stage, batch = int(action.key.stage), int(action.key.batch)
         news = sum_records(pair for sums in self._collect(action).values() for pair in sums.items())
         for partition in cohort.state:
-            mine = for_partitions(stage, news, [partition])
+            mine = for_partitions(stage, news, [partition], cohort.of)
             cohort.state[partition] = add(cohort.state[partition], mine)
             if stage == 1:
                 self.blocks.setdefault((1, batch), {})[partition] = by_group(mine)
@@ -259,7 +288,7 @@ class SimWorker:
                     )
                 rows = data[partition]
                 if stage > 0:
-                    rows = for_partitions(stage, rows, piece.wanted)
+                    rows = for_partitions(stage, rows, piece.wanted, self._of(stage))
                 found[partition] = add(found.get(partition, {}), rows)
         return found
 
@@ -278,7 +307,7 @@ class SimWorker:
         def write() -> ev.Event:
             for batch, parts in sorted(rows.items()):
                 for partition, sums in parts.items():
-                    self.world.sink.write(batch, partition, sums, self.world.now)
+                    self.world.sink.write(batch, partition, cohort.of, sums, self.world.now)
             return ev.OutputWritten(action.job, action.stage, action.cohort, action.last)
 
         self._later(self.world.uniform(0.0005, self.world.sink_seconds_max), write)
@@ -300,7 +329,8 @@ class SimWorker:
             parts = (*chain, part)
             if tuple(state) == tuple(cohort.state):
                 cohort.chains = (*cohort.chains, parts)[-2:]
-            ref = SnapshotRef(action.stage, tuple(sorted(state)), action.batch, parts)  # type: ignore[arg-type]
+            held = tuple(PartitionId(p) for p in sorted(state))
+            ref = SnapshotRef(action.stage, held, action.batch, parts, cohort.of)
             return ev.SnapshotTaken(action.job, action.stage, action.cohort, ref, seconds)
 
         seconds = self.world.uniform(0.001, 0.1)
@@ -317,7 +347,7 @@ class SimWorker:
                 return ev.FetchFailed(action, "unreachable")
             present: list[tuple[BatchId, float]] = []
             for batch in map(BatchId, range(action.first, action.last + 1)):
-                block = other.performer.block(action, batch)
+                block = other.performer.block(action, batch, self._of(action.downstream))
                 if block is not None:
                     fragment = act.Fragment(
                         action.job,
@@ -335,13 +365,13 @@ class SimWorker:
 
         self._later(self.world.uniform(0.001, 0.03), fetch)
 
-    def block(self, wanted: act.FetchBlocks | msg.BlocksReady, batch: int) -> Block | None:
-        """What this worker holds of a batch for somebody else, or None."""
+    def block(self, wanted: act.FetchBlocks | msg.BlocksReady, batch: int, of: int) -> Block | None:
+        """What this worker holds of a batch for somebody else who knows of so many partitions, or None."""
         held = self.blocks.get((int(wanted.stage), batch))
-        if held is None or any(p not in held for p in wanted.partitions):
+        if held is None or of != self._of(wanted.downstream) or any(p not in held for p in wanted.partitions):
             return None
         stage = int(wanted.downstream)
-        return {int(p): for_partitions(stage, held[p], wanted.wanted) for p in wanted.partitions}
+        return {int(p): for_partitions(stage, held[p], wanted.wanted, of) for p in wanted.partitions}
 
     def _FetchInput(self, action: act.FetchInput) -> None:  # noqa: N802
         def fetch() -> ev.Event:
@@ -360,7 +390,8 @@ class SimWorker:
     def attach(self, message: msg.Message) -> object | None:
         if not isinstance(message, msg.BlocksReady) or message.first != message.last:
             return None
-        return self.block(message, message.first) if self.world.chance(0.7) else None
+        of = self._of(message.downstream)
+        return self.block(message, message.first, of) if self.world.chance(0.7) else None
 
     def absorb(self, sender: NodeId, message: msg.Message, payload: object) -> bool:
         if isinstance(message, msg.Offer):

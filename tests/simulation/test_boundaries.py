@@ -312,8 +312,8 @@ def test_planted_a_former_owner_hands_over_whatever_version_it_has(monkeypatch: 
     """The state of some other batch, as if it were that of the boundary."""
     state_at = SimWorker.state_at
 
-    def stale(self: SimWorker, stage: int, partitions: set[int], batch: int):
-        good = state_at(self, stage, partitions, batch)
+    def stale(self: SimWorker, stage: int, partitions: set[int], batch: int, of: int):
+        good = state_at(self, stage, partitions, batch, of)
         return {p: {key: value - 1 for key, value in sums.items()} for p, sums in good.items()}
 
     monkeypatch.setattr(SimWorker, "state_at", stale)
@@ -364,12 +364,12 @@ def _assign_that_keeps_the_cut(assign):
 
 def test_planted_a_cut_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The coordinator cuts behind what has begun, and does not follow: it never gets its checkpoint."""
-    from drizzle_streams.core import coordinator_job
+    from drizzle_streams.core import coordinator_job, coordinator_resizes
 
     monkeypatch.setattr(
         coordinator_job, "cut_at", lambda spec, group, progress, now_ms: BatchId(progress.frontier - 2)
     )
-    monkeypatch.setattr(coordinator_job, "furthest", lambda progress: progress.frontier - 9)
+    monkeypatch.setattr(coordinator_resizes, "furthest", lambda progress: progress.frontier - 9)
     demand_caught(joined_in_a_long_group)
 
 

@@ -14,7 +14,7 @@ from tests.simulation.checkers import demand_everything, demand_progress
 from tests.simulation.disks import BrokenPromiseError
 from tests.simulation.performers import SimWorker
 from tests.simulation.test_boundaries import LONG_GROUP, demand_nothing_replayed, until_owner
-from tests.simulation.test_stories import settled
+from tests.simulation.test_stories import kinds, settled
 from tests.simulation.values import spec
 from tests.simulation.world import World
 
@@ -68,6 +68,32 @@ def test_planted_the_boundary_does_not_wait_for_the_program(monkeypatch: pytest.
     monkeypatch.setattr(Newcomers, "ready", True)
     with pytest.raises(BrokenPromiseError):
         undisturbed(monkeypatch)
+
+
+def split_for_newcomers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Newcomers are so many that partitions are split for them: that waits for their programs, too."""
+    world = settled(workers=1, job=spec(group_size=LONG_GROUP, resizable=True))
+    load_for(monkeypatch, LOAD_S)
+    for _ in range(3):
+        world.start_worker()
+    world.run(0.9 * LOAD_S)
+    if "PartitionsResized" in kinds(world):
+        raise BrokenPromiseError("partitions were split for workers that have no program yet")
+    world.run(2.0, until=lambda: "PartitionsResized" in kinds(world))
+    assert len(world.job_state.placement.workers()) == 4, "at the boundary at which they got their share"
+    demand_progress(world)
+    demand_nothing_replayed(world)
+    demand_everything(world)
+
+
+def test_partitions_are_split_for_newcomers_that_are_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    split_for_newcomers(monkeypatch)
+
+
+def test_planted_a_split_does_not_wait_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Newcomers, "ready", True)
+    with pytest.raises(BrokenPromiseError):
+        split_for_newcomers(monkeypatch)
 
 
 def test_a_newcomer_that_does_not_get_ready_gets_its_share_all_the_same(

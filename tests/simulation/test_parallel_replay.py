@@ -229,8 +229,8 @@ def test_planted_survivors_start_over_as_well(monkeypatch: pytest.MonkeyPatch) -
     """All values are right, all batches go through: only the count tells."""
     plan = CoordinatorJob._facts
 
-    def forgetful(self: CoordinatorJob, workers):
-        return replace(plan(self, workers), holders={})
+    def forgetful(self: CoordinatorJob, workers, before):
+        return replace(plan(self, workers, before), holders={})
 
     monkeypatch.setattr(CoordinatorJob, "_facts", forgetful)
     monkeypatch.setattr(WorkerJob, "_is_short", lambda self, cohort, adoption: True)

@@ -23,7 +23,8 @@ pytestmark = pytest.mark.timeout(600)  # many seconds of CPU on a busy machine, 
 
 def run_seed(seed: int, scheduling: Scheduling = Scheduling.GROUP) -> World:
     """One storm and its aftermath; raises `BrokenPromiseError` with the story of the seed."""
-    world = World(seed, workers=2 + seed % 3, sources=1 + seed % 2, job=spec(scheduling, 3 + seed % 9))
+    job = spec(scheduling, 3 + seed % 9, resizable=seed % 3 > 0)
+    world = World(seed, workers=2 + seed % 3, sources=1 + seed % 2, job=job)
     nemesis = Nemesis(world, until=world.now + STORM_S)
     try:
         world.run(STORM_S)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from drizzle_streams.model.ids import JobId, StageId, StreamId
-from drizzle_streams.model.job import JobSpec, Scheduling, StageSpec
+from drizzle_streams.model.job import JobSpec, Scheduling, StageSpec, owner_of
 
 JOB = JobId("sums")
 STREAM = StreamId("numbers")
@@ -18,20 +18,29 @@ KEYS = 12
 GROUPS = 5
 STAGE1_PARTITIONS = 3
 STAGE2_PARTITIONS = 2
+KEY_GROUPS = 60
+"""So many that every key and every group has a key group of its own."""
 
 Sums = dict[int, int]
 Record = tuple[int, int]
 
 
-def spec(scheduling: Scheduling = Scheduling.GROUP, group_size: int = 6, every_ms: float = 400.0) -> JobSpec:
+def spec(
+    scheduling: Scheduling = Scheduling.GROUP,
+    group_size: int = 6,
+    every_ms: float = 400.0,
+    *,
+    resizable: bool = False,
+) -> JobSpec:
     """The job as it is submitted; the stream's partitions are laid out by the coordinator."""
     return JobSpec(
         job=JOB,
         stages=(
             StageSpec(StageId(0), 0, stream=STREAM),
-            StageSpec(StageId(1), STAGE1_PARTITIONS, inputs=(StageId(0),), stateful=True),
-            StageSpec(StageId(2), STAGE2_PARTITIONS, inputs=(StageId(1),), stateful=True, writes_output=True),
+            _reduce(1, STAGE1_PARTITIONS, resizable=resizable),
+            _reduce(2, STAGE2_PARTITIONS, resizable=resizable),
         ),
+        key_groups=KEY_GROUPS,
         batch_interval_ms=50.0,
         scheduling=scheduling,
         group_size=group_size,
@@ -57,12 +66,23 @@ def by_group(sums: Sums) -> Sums:
     return sum_records((key % GROUPS, value) for key, value in sums.items())
 
 
-def partition_of(stage: int, key: int) -> int:
-    """Which partition of a stage a key of its input belongs to."""
-    return key % (STAGE1_PARTITIONS if stage == 1 else STAGE2_PARTITIONS)
+def partition_of(stage: int, key: int, of: int) -> int:
+    """Which of so many partitions of a stage a key of its input belongs to."""
+    return owner_of(key * KEY_GROUPS // (KEYS if stage == 1 else GROUPS), of, KEY_GROUPS)
 
 
-def for_partitions(stage: int, sums: Sums, partitions: Iterable[int]) -> Sums:
-    """A block's rows for some partitions of the stage below."""
+def for_partitions(stage: int, sums: Sums, partitions: Iterable[int], of: int) -> Sums:
+    """A block's rows for some of the partitions of the stage below."""
     wanted = set(partitions)
-    return {key: value for key, value in sums.items() if partition_of(stage, key) in wanted}
+    return {key: value for key, value in sums.items() if partition_of(stage, key, of) in wanted}
+
+
+def _reduce(stage: int, partitions: int, *, resizable: bool) -> StageSpec:
+    return StageSpec(
+        StageId(stage),
+        partitions,
+        inputs=(StageId(stage - 1),),
+        stateful=True,
+        writes_output=stage == 2,
+        partitions_least=1 if resizable else 0,
+    )

@@ -12,7 +12,8 @@ import pytest
 from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
 from drizzle_streams.errors import BackPressureError, ProtocolError
-from drizzle_streams.model.ids import BatchId, JobId, NodeId, SourceId, StageId, WorkerId
+from drizzle_streams.model.ids import BatchId, Generation, JobId, NodeId, SourceId, StageId, WorkerId
+from drizzle_streams.model.job import JobSpec, StageSpec
 from drizzle_streams.transport.base import NotFoundError
 from drizzle_streams.worker import fetching as fetching_module
 from drizzle_streams.worker import serving as serving_module
@@ -117,7 +118,7 @@ async def test_blocks_that_are_not_there_are_an_answer_and_a_counter(http_world:
     await a.map(0, A)
     assert await pulled(b, fetch(a, 5, 9)) == []
     assert await pulled(b, fetch(a, 0, 0)) == [], "of four partitions only two are there"
-    other = question(http_world.job.spec.run, replace(fetch(a, 0, 0), job=JobId("nobody")), BatchId(0))
+    other = question(http_world.job.spec, replace(fetch(a, 0, 0), job=JobId("nobody")), BatchId(0))
     with pytest.raises(NotFoundError, match="nobody"):
         await b.transport.fetch(a.transport.address, BLOCKS_PATH, other, 5.0, 1 << 20)
     assert a.bench.counters.fetches_refused[Refusal.NOT_HELD] == 3
@@ -127,7 +128,7 @@ async def test_blocks_that_are_not_there_are_an_answer_and_a_counter(http_world:
 async def test_a_fetch_of_another_run_gets_nothing(http_world: World) -> None:
     a, b = await http_world.pair()
     await a.map(0, ALL)
-    params = question("counts@1", fetch(a, 0, 0), BatchId(0))
+    params = question(replace(http_world.job.spec, born=Generation(1)), fetch(a, 0, 0), BatchId(0))
     with pytest.raises(NotFoundError, match="counts@1"):
         await b.transport.fetch(a.transport.address, BLOCKS_PATH, params, 5.0, 1 << 20)
     assert a.bench.counters.fetches_refused[Refusal.OTHER_RUN] == 1
@@ -153,7 +154,7 @@ async def test_questions_that_are_none_are_refused_and_counted(
 ) -> None:
     a, b = await http_world.pair()
     await a.map(0, ALL)
-    params = question(http_world.job.spec.run, fetch(a, 0, 0), BatchId(0)) | dict(bad)
+    params = question(http_world.job.spec, fetch(a, 0, 0), BatchId(0)) | dict(bad)
     with pytest.raises(ProtocolError):
         await b.transport.fetch(a.transport.address, BLOCKS_PATH, params, 5.0, 1 << 20)
     assert a.bench.counters.fetches_refused[Refusal.GARBAGE] == 1
@@ -168,7 +169,7 @@ async def test_stages_and_partitions_that_the_job_does_not_have_are_not_found(
 ) -> None:
     a, b = await http_world.pair()
     await a.map(0, ALL)
-    params = question(http_world.job.spec.run, fetch(a, 0, 0), BatchId(0)) | dict(bad)
+    params = question(http_world.job.spec, fetch(a, 0, 0), BatchId(0)) | dict(bad)
     with pytest.raises(NotFoundError):
         await b.transport.fetch(a.transport.address, BLOCKS_PATH, params, 5.0, 1 << 20)
 
@@ -177,7 +178,7 @@ async def test_blocks_are_behind_the_clusters_token(http_world: World) -> None:
     a, _ = await http_world.pair()
     await a.map(0, ALL)
     url = a.transport.address + BLOCKS_PATH
-    params = question(http_world.job.spec.run, fetch(a, 0, 0), BatchId(0))
+    params = question(http_world.job.spec, fetch(a, 0, 0), BatchId(0))
     async with aiohttp.ClientSession() as session:
         async with session.get(url, params=params) as refused:
             assert refused.status == 401
@@ -365,18 +366,21 @@ async def test_a_forgotten_job_keeps_nothing_that_was_pulled(world: World) -> No
 
 
 def test_stage_ids_fit_a_question() -> None:
+    stages = (StageSpec(StageId(0), 4), StageSpec(REDUCE, 8, inputs=(StageId(0),)))
     asked = question(
-        "run",
+        JobSpec(JOB, stages),
         act.FetchBlocks(JOB, REDUCE, StageId(0), WorkerId("a"), A, B, BatchId(4), BatchId(9)),
         BatchId(6),
     )
     assert asked == {
-        "run": "run",
+        "run": f"{JOB}@0",
         "job": JOB,
         "downstream": "1",
         "stage": "0",
         "partitions": "3",
+        "of": "4",
         "wanted": "c",
+        "wanted_of": "8",
         "first": "6",
         "last": "9",
     }

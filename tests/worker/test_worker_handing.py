@@ -54,6 +54,7 @@ def question(world: World, **changed: str) -> dict[str, str]:
         "job": JOB,
         "stage": "1",
         "partitions": f"{mask_of(A):x}",
+        "of": "4",
         "batch": "2",
     }
     return asked | changed

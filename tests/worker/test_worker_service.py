@@ -353,7 +353,9 @@ async def test_a_payload_that_is_garbage_is_pulled_instead(running: Running, htt
 
 
 async def test_blocks_that_do_not_exist_are_404(running: Running) -> None:
-    query = "run=counts@2&job=counts&downstream=1&stage=0&partitions=1&wanted=1&first=0&last=3"
+    query = (
+        "run=counts@2&job=counts&downstream=1&stage=0&partitions=1&of=4&wanted=1&wanted_of=4&first=0&last=3"
+    )
     status, said = await get(running, f"/blocks?{query}", token=True)
     assert status == 404
     assert "none" in said

@@ -14,7 +14,7 @@ from drizzle_streams.engine.frames import Block
 from drizzle_streams.errors import CorruptError
 from drizzle_streams.model.bounds import Bounds
 from drizzle_streams.model.ids import BatchId, JobId, NodeId, Offset, PartitionId, StageId
-from drizzle_streams.model.job import JobSpec, StageSpec, key_group_range
+from drizzle_streams.model.job import JobSpec, StageSpec, key_group_range, owner_of
 from drizzle_streams.transport.entries import Entry, EntryFormat, encode_entries
 from drizzle_streams.transport.tasks import OwnedTasks
 from drizzle_streams.worker.blocks import BlockStore, ShareKey
@@ -22,7 +22,7 @@ from drizzle_streams.worker.bundles import Served, pack_answer, pack_share, unpa
 from drizzle_streams.worker.chains import Chain
 from drizzle_streams.worker.cutting import cut, wanted_ranges
 from drizzle_streams.worker.fragments import FragmentStore, input_of
-from drizzle_streams.worker.outputs import owner_of, split_rows
+from drizzle_streams.worker.outputs import split_rows
 from tests.worker.worker_worlds import JOB, MAP, REDUCE, partitions
 
 

@@ -148,8 +148,13 @@ def _with_table(
 
 
 def _spec(stage: StageProgram, settings: Settings) -> StageSpec:
-    """A stage as the machines see it; one that reads gets its partitions from the stream's layout."""
+    """A stage as the machines see it; one that reads gets its partitions from the stream's layout.
+
+    Only the last one may be split and merged: what stages in between give goes by partition, in the order
+    in which values are added and in their watermarks.
+    """
     reads = stage.read is not None
+    resizable = settings.partitions_auto and settings.replanning and not reads and stage.shuffle is None
     files = None if stage.read is None else stage.read.files
     return StageSpec(
         stage=stage.stage,
@@ -159,4 +164,5 @@ def _spec(stage: StageProgram, settings: Settings) -> StageSpec:
         stateful=stage.merge is not None,
         writes_output=stage.sink is not None,
         chunks=None if files is None else files.chunks,
+        partitions_least=settings.partitions if resizable else 0,
     )

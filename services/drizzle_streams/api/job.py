@@ -10,7 +10,7 @@ from drizzle_streams.api.compile import CompiledJob, compiled
 from drizzle_streams.api.durations import Duration, format_ms
 from drizzle_streams.api.plan import Plan
 from drizzle_streams.api.schemas import Schema
-from drizzle_streams.api.settings import PARTITIONS, SchedulingMode, Settings, StartFrom, settings
+from drizzle_streams.api.settings import Partitions, SchedulingMode, Settings, StartFrom, settings
 from drizzle_streams.api.sinks import checked_sink
 from drizzle_streams.api.sizes import GroupSize
 from drizzle_streams.connectors.base import SinkSpec
@@ -36,7 +36,7 @@ class Output:
         scheduling: SchedulingMode = "group",
         group_size: GroupSize = "auto",
         checkpoint_interval: Duration | Literal["auto"] | None = None,
-        partitions: int = PARTITIONS,
+        partitions: Partitions = "auto",
         start_from: StartFrom = "earliest",
         speculation: bool = True,
         replanning: bool = True,
@@ -54,11 +54,13 @@ class Output:
         `checkpoint_interval`: how often state is kept durably, one second unless batches are longer; so much
         is computed again after a failure. "auto" chooses it from what checkpoints cost and how often
         workers are lost.
-        `partitions`: of every shuffle.
+        `partitions`: of every shuffle. "auto" begins with 8, and those of the last stage are split when there
+        are many workers, and merged again when there are few. A number stays what it is.
         `speculation`: what straggles is computed a second time elsewhere, and workers that are slow again and
         again lose their partitions for a while; results are the same with and without.
         `replanning`: how the job is computed (where it aggregates, the order of filters) may change between
         groups, by what is measured; results are the same with and without. `drizzle explain` shows it.
+        Without, partitions stay as many as they are, too.
         `pipelining`: a group is launched while the one before it still runs; without, batches wait at each
         boundary, which is only for comparison.
         `start_from`: "earliest" reads what the streams still hold, "latest" only what comes from now on.
@@ -124,10 +126,12 @@ class Job:
     def compile(self, *, partitions: int | None = None) -> CompiledJob:
         """What the coordinator and the workers get; reads the rows of the tables.
 
-        `partitions` overrides the job's.
+        `partitions` overrides the job's, and stays.
         """
         self._taken = True
-        chosen = self._settings if partitions is None else replace(self._settings, partitions=partitions)
+        chosen = self._settings
+        if partitions is not None:
+            chosen = replace(chosen, partitions=partitions, partitions_auto=False)
         return compiled(self._plan, self._sink, chosen)
 
     def to_bytes(self) -> bytes:

@@ -16,8 +16,9 @@ StartFrom = Literal["earliest", "latest"]
 SchedulingMode = Literal["group", "prescheduled", "barrier"]
 
 PARTITIONS: Final = 8
-"""Per shuffle stage unless the job says otherwise: a worker computes all it holds in one call, so more of
-them cost little, and each is a unit that another worker can take over."""
+"""Per shuffle stage to begin with: a worker computes all it holds in one call, so more of them cost
+little, and each is a unit that another worker can take over."""
+Partitions = int | Literal["auto"]
 PARTITIONS_MAX: Final = 1024
 """As many as there are key groups."""
 BATCH_INTERVAL_MS_MIN: Final = 1.0
@@ -42,6 +43,7 @@ class Settings:
     checkpoint_interval_ms: float
     checkpoint_auto: bool
     partitions: int
+    partitions_auto: bool
     start_from: StartFrom
     speculation: bool
     replanning: bool
@@ -55,7 +57,7 @@ def settings(  # noqa: PLR0913 - one per setting of a job
     scheduling: str,
     group_size: object,
     checkpoint_interval: Duration | Literal["auto"] | None,
-    partitions: int,
+    partitions: Partitions,
     start_from: str,
     speculation: bool,
     replanning: bool,
@@ -85,7 +87,10 @@ def settings(  # noqa: PLR0913 - one per setting of a job
         if checkpoint_interval is None or checkpoint_interval == "auto"
         else parse_ms(checkpoint_interval, f"{thing}: checkpoint_interval", at_least_ms=interval_ms),
         checkpoint_auto=checkpoint_interval == "auto",
-        partitions=checked_count(partitions, f"{thing}: partitions", PARTITIONS_MAX),
+        partitions=PARTITIONS
+        if partitions == "auto"
+        else checked_count(partitions, f"{thing}: partitions", PARTITIONS_MAX),
+        partitions_auto=partitions == "auto",
         start_from="latest" if start_from == "latest" else "earliest",
         speculation=_flag(speculation, f"{thing}: speculation"),
         replanning=_flag(replanning, f"{thing}: replanning"),

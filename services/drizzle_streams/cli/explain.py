@@ -38,7 +38,9 @@ def title(plan: dict[str, Any]) -> str:
     every = "" if plan["interval"] is None else f"; a batch each {_interval(plan)}"
     if not plan["replanning"]:
         return f"{plan['job']}: as compiled, re-planning is switched off{every}"
-    return f"{plan['job']}: {plan['replans']} changes, the plan of batch {plan['since_batch']:,} on{every}"
+    split = f", partitions were split or merged {plan['resized']} times" if plan.get("resized") else ""
+    changes = f"{plan['replans']} changes{split}"
+    return f"{plan['job']}: {changes}, the plan of batch {plan['since_batch']:,} on{every}"
 
 
 def _interval(plan: dict[str, Any]) -> str:

@@ -158,6 +158,7 @@ def lines(job: dict[str, Any]) -> list[str]:
         "checkpoint": _checkpoint(job["checkpoint"]),
         "recoveries": _recoveries(job["recoveries"]),
         "copies": _copies(job.get("copies") or {}),
+        "partitions": _partitions(job),
     }
     return [head, *(f"  {name:<11} {text}" for name, text in said.items() if text)]
 
@@ -212,6 +213,14 @@ def _copies(copies: dict[str, Any]) -> str:
     if not copies.get("started"):
         return ""
     return f"{copies['started']:,} of straggling tasks, {copies['won']:,} had the result first"
+
+
+def _partitions(job: dict[str, Any]) -> str:
+    """How many there are of each stage, once they have been split or merged."""
+    if not job.get("resized"):
+        return ""
+    counts = ", ".join(f"stage {stage['stage']}: {stage['partitions']}" for stage in job["stages"])
+    return f"{counts}; split or merged {counted(job['resized'], 'time', 'times')}"
 
 
 def _recoveries(ended: list[dict[str, Any]]) -> str:

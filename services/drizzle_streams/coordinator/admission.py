@@ -67,6 +67,8 @@ def _check_stage(thing: str, spec: JobSpec, stage: StageSpec, number: int) -> No
         raise _refused(thing, f"number {number}, since numbers are dense and in order", str(stage.stage))
     if stage.stream is None:
         _within(f"{thing}: partitions", stage.partitions, 1, min(PARTITIONS_MAX, spec.key_groups))
+        _within(f"{thing}: partitions_least", stage.partitions_least, 0, stage.partitions)
+        _within(f"{thing}: laid", stage.laid, 0, 0)
         if not stage.inputs or not all(0 <= upstream < number for upstream in stage.inputs):
             raise _refused(f"{thing}: inputs", "earlier stages, or a stream", str(stage.inputs))
         return

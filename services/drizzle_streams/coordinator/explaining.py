@@ -18,6 +18,7 @@ def explained(job: CoordinatorJob) -> dict[str, Any]:
         "phase": job.phase.value,
         "replanning": job.spec.replanning,
         "replans": replanning.replans,
+        "resized": job.resizing.resized,
         "since_batch": replanning.chosen[-1].first if replanning.chosen else 0,
         "batch_interval_ms": job.interval_ms,
         "interval": chosen_interval(job),

@@ -75,6 +75,7 @@ def detail(job: CoordinatorJob, cost: JobCost, now: float) -> Values:
         "group": None if job.group is None else asdict(job.group),
         "groups_launched": job.groups_launched,
         "groups_cut": job.groups_cut,
+        "resized": job.resizing.resized,
         "boundary": _boundary(job, now),
         "copies": asdict(copies(job)),
         "overhead": cost.overhead,

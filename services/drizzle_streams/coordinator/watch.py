@@ -35,6 +35,7 @@ class _Seen:
     group: int = -1
     cut: int = 0
     replans: int = 0
+    resized: int = 0
     damaged: int = 0
     copies: Copies = NO_COPIES
 
@@ -124,6 +125,10 @@ class Watch:
         metrics.groups_cut.of(name).inc(job.groups_cut - seen.cut)
         metrics.replans.of(name).inc(max(0, job.replanning.replans - seen.replans))
         seen.replans = job.replanning.replans
+        metrics.partitions_resized.of(name).inc(max(0, job.resizing.resized - seen.resized))
+        seen.resized = job.resizing.resized
+        for stage in job.spec.stages:
+            metrics.stage_partitions.of(name, stage.stage).set(stage.partitions)
         seen.messages, seen.bytes, seen.cut = cost.messages, cost.bytes, job.groups_cut
         metrics.checkpoint_age_seconds.of(name).set(max(0.0, now - (job.committed_at or seen.since)))
         metrics.checkpoint_interval_seconds.of(name).set(job.snapshot_every * interval_s)

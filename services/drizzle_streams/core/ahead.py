@@ -2,10 +2,10 @@
 
 Nodes hear of a new generation one after another, and who has heard of it speaks in its name at once.
 So an offer, or an announcement of blocks, may come before the assignment which says that its batches
-are needed here: the job is not even known, or they lie before what has been computed, or they are
-computed here for what was ours and let go of before the heir asks for its part. It is kept until then,
-and counts as not carried, since what rode in with it may be gone by then. Dropped, it would come again
-only when a task has waited for it for a second.
+are needed here: the job is not even known, or they lie before what has been computed, or its partitions
+are other ranges of key groups than those of the same numbers here (`core.resizing`). It is kept until
+then, and only then taken in, as not carried: what rode in with it may be gone by then. Dropped, it would
+come again only when a task has waited for it for a second.
 """
 
 from __future__ import annotations

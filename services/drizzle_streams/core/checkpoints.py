@@ -50,11 +50,22 @@ class Checkpoints:
         self.committed, self.previous = checkpoint, previous
         self._known = _keys(checkpoint) | _keys(previous)
         for ref in (*previous.snapshots, *checkpoint.snapshots):
-            self._note(ref)
+            if ref.of in (0, self.spec.stage(ref.stage).partitions):
+                self._note(ref)
+
+    def lay_out(self, spec: JobSpec) -> None:
+        """Stages have other numbers of partitions, beginning at the committed one: none lies behind it."""
+        changed = {s.stage for s, b in zip(spec.stages, self.spec.stages, strict=True) if s.laid != b.laid}
+        self.spec, self.previous = spec, self.committed
+        self.pending.clear()
+        self.newest = {key: refs for key, refs in self.newest.items() if key[0] not in changed}
 
     def stored(self, ref: SnapshotRef) -> None:
-        """A worker stored a snapshot."""
+        """A worker stored a snapshot; one of other ranges of key groups than there are now is of no use."""
         self._known |= {part.key for part in ref.parts}
+        count = self.spec.stage(ref.stage).partitions
+        if (ref.of or count) != count:
+            return
         self._note(ref)
         if ref.batch <= self.committed.batch:
             return

@@ -17,9 +17,10 @@ from drizzle_streams.core.coordinator_standing import ACTIVE
 from drizzle_streams.core.headroom import headroom, is_short
 from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.membership import Membership
+from drizzle_streams.core.overdue import answer_overdue
 from drizzle_streams.core.story import Story
 from drizzle_streams.core.stragglers import Stragglers
-from drizzle_streams.model.ids import Generation, JobId, NodeId, PartitionId, SourceId, WorkerId
+from drizzle_streams.model.ids import Generation, JobId, NodeId, SourceId, WorkerId
 from drizzle_streams.model.job import JobSpec
 from drizzle_streams.protocol import messages as msg
 from drizzle_streams.protocol.records import (
@@ -198,6 +199,8 @@ class Coordinator:
             case msg.DoneReport():
                 job.reported(message)
                 job.compare(self.stragglers, message, now)
+            case msg.Halted():
+                job.resizing.heard(message)
             case msg.SnapshotStored(snapshot=snapshot, seconds=seconds):
                 job.checkpoints.stored(snapshot)
                 job.rhythm.stored(snapshot, seconds)
@@ -219,7 +222,7 @@ class Coordinator:
                 job.end(JobPhase.FAILED, text, now, out)
                 return
             case msg.Overdue():
-                self._answer_overdue(job, message, now, out)
+                answer_overdue(job, message, self.story, now, out)
                 return
             case _:
                 return
@@ -282,39 +285,6 @@ class Coordinator:
         if self.membership.suspect(peer):
             self.suspicions += 1
             self.story.tell(now, "NodeSuspected", f"{peer} could not be reached by {by}")
-
-    def _answer_overdue(self, job: CoordinatorJob, ask: msg.Overdue, now: float, out: Effects) -> None:
-        """Say to everyone who owes blocks to announce them again: the repair path (section 3.3)."""
-        if ask.generation != job.generation:
-            return
-        for missing in ask.missing:
-            for owner, partitions in self._owing(job, ask, missing).items():
-                again = msg.Reannounce(
-                    job.spec.job,
-                    job.generation,
-                    ask.stage if missing.stage == act.INPUT else missing.stage,
-                    tuple(partitions),
-                    ask.batch,
-                    ask.worker,
-                )
-                out.send(owner, again)
-            text = f"{ask.worker} awaits stage {missing.stage} for batch {ask.batch} of stage {ask.stage}"
-            self.story.tell(now, "TaskOverdue", text, job.spec.job)
-
-    def _owing(
-        self, job: CoordinatorJob, ask: msg.Overdue, missing: msg.Missing
-    ) -> dict[NodeId, list[PartitionId]]:
-        owing: dict[NodeId, list[PartitionId]] = {}
-        if missing.stage == act.INPUT:
-            stream = job.spec.stage(ask.stage).stream
-            layout = next(layout for layout in job.layouts if layout.stream == stream)
-            for partition in missing.partitions:
-                owing.setdefault(NodeId(layout.owners[partition]), []).append(partition)
-        else:
-            for partition in missing.partitions:
-                owner = job.placement.owner(missing.stage, partition)
-                owing.setdefault(NodeId(owner), []).append(partition)
-        return owing
 
     # --- verdicts and generations ---------------------------------------------------------
 
@@ -437,12 +407,15 @@ class Coordinator:
         owners = job.placement.workers()
         left = [node for node in leaving if WorkerId(node) in owners]
         came = sorted(workers - job.planned_workers)
+        resize = job.resizing.look(len(workers), now)
         if left:
             job.pull_boundary(f"{', '.join(left)} leaving", now, out)
         elif came and job.newcomers.ready:
             job.pull_boundary(f"{', '.join(came)} joined", now, out)
         elif late := job.unread(sources):
             job.pull_boundary(f"{', '.join(source for source, _ in late)} joined", now, out)
+        elif resize and job.newcomers.ready:
+            job.pull_boundary(resize, now, out)
         elif job.spec.speculation:
             job.follow(self.stragglers.relieved, workers, now, out)
 

@@ -3,27 +3,27 @@
 The composition of pure parts: `planner` says when a group is due, `progress` how far it is,
 `checkpoints` what can be committed, `recovery` who owns what. Everything said to nodes is
 persisted first, in the same bundle (law 2). `coordinator_standing` is what is known of the job,
-`coordinator_launches` what of it is launched, `coordinator_commits` what is committed and ended.
+`coordinator_launches` what of it is launched, `coordinator_commits` what is committed and ended,
+`coordinator_resizes` how partitions are split and merged.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from drizzle_streams.core import actions as act
-from drizzle_streams.core.boundary import RETRY_S, Boundary, boundary_for, cut_at, furthest
-from drizzle_streams.core.coordinator_commits import JobCommits
+from drizzle_streams.core.boundary import RETRY_S, Boundary, boundary_for, cut_at
+from drizzle_streams.core.coordinator_resizes import JobResizes
 from drizzle_streams.core.coordinator_standing import ACTIVE, RECOVERIES_KEPT_MAX, Recovery, RecoveryRecord
 from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.recovery import Facts, Plan, plan_recovery
 from drizzle_streams.core.relief import Shares, change, shares
+from drizzle_streams.core.resizing import Before
 from drizzle_streams.model.ids import BatchId, Generation, NodeId, PartitionId, SourceId, StageId, WorkerId
 from drizzle_streams.model.job import Scheduling
 from drizzle_streams.protocol import messages as msg
 from drizzle_streams.protocol.records import AssignRecord, JobPhase, JobRecord, Relief, job_key
 
 
-class CoordinatorJob(JobCommits):
+class CoordinatorJob(JobResizes):
     """State of one job; the coordinator machine dispatches to it."""
 
     # --- steps ------------------------------------------------------------------------------
@@ -98,10 +98,10 @@ class CoordinatorJob(JobCommits):
         """
         first_plan = not self.spec.born
         if first_plan:
-            self.spec = replace(self.spec, born=generation)
-            self.progress.spec = self.checkpoints.spec = self.spec
+            self._resize_at_start(generation, len(workers), now)
         boundary, self.boundary = self.boundary, None
-        plan = plan_recovery(self._facts(workers))
+        before = self._resize(generation, boundary, now, out)
+        plan = plan_recovery(self._facts(workers, before))
         self._note_recovery(plan, now, first=first_plan, boundary=boundary)
         self.generation, self.placement = generation, plan.placement
         self.outdated.clear()
@@ -119,7 +119,7 @@ class CoordinatorJob(JobCommits):
             self._launch_again(out)
         self.advance(now, out)
 
-    def _facts(self, workers: list[tuple[WorkerId, int]]) -> Facts:
+    def _facts(self, workers: list[tuple[WorkerId, int]], before: dict[StageId, Before]) -> Facts:
         return Facts(
             spec=self.spec,
             workers=workers,
@@ -128,6 +128,7 @@ class CoordinatorJob(JobCommits):
             done=self.progress.done,
             checkpoint=self.checkpoints.committed,
             firsts=self.progress.firsts,
+            before=before,
         )
 
     def _note_recovery(self, plan: Plan, now: float, *, first: bool, boundary: Boundary | None) -> None:
@@ -203,6 +204,7 @@ class CoordinatorJob(JobCommits):
             text = f"{reason}: group {self.group.group} ends with batch {last} instead of {self.group.last}"
             self.story.tell(now, "GroupCut", text, self.spec.job)
         self.boundary = boundary_for(reason, last, self.progress, now)
+        self.resizing.begin()
         self._say_cut(last, out)
 
     def prepare_newcomers(self, workers: frozenset[WorkerId], now: float, out: Effects) -> None:
@@ -214,11 +216,13 @@ class CoordinatorJob(JobCommits):
     def _approach(self, boundary: Boundary, now: float, out: Effects) -> None:
         """On the way to a boundary: follow who was ahead of the cut; plan when everybody stands there."""
         boundary.note(self.progress, now)
-        ahead = furthest(self.progress)
+        ahead = self._ahead()
         if ahead > boundary.batch:
             boundary.batch = ahead
             self._say_cut(ahead, out)
-        elif self.checkpoints.committed.batch == boundary.batch == self.progress.held_by_all:
+        elif self.checkpoints.committed.batch == boundary.batch == self.progress.held_by_all and (
+            not self.resizing.wanted or self._halted(boundary)
+        ):
             self.want_plan(boundary.reason, boundary.since)
 
     def watch_boundary(self, now: float, out: Effects) -> None:

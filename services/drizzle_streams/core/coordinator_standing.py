@@ -20,6 +20,7 @@ from drizzle_streams.core.planner import interval_of, plan_ahead_ms
 from drizzle_streams.core.progress import Progress
 from drizzle_streams.core.relief import SETTLED_AFTER_S
 from drizzle_streams.core.replanning import Replanning
+from drizzle_streams.core.resizing import Resizing
 from drizzle_streams.core.rhythm import Rhythm
 from drizzle_streams.core.story import Story
 from drizzle_streams.core.stragglers import Stragglers
@@ -88,6 +89,7 @@ class JobStanding:
         self.interval = Interval(spec.interval_auto, spec.batch_interval_ms)
         self.lineage = Lineage()
         self.replanning = Replanning(spec, story)
+        self.resizing = Resizing(spec)
         self.sizing = GroupSizing(spec, story, plan_ahead_ms(spec) / 1000.0)
         self.committed_at = 0.0
         self.planned_workers: frozenset[WorkerId] = frozenset()
@@ -174,14 +176,14 @@ class JobStanding:
     def hear_holding(self, worker: WorkerId, holding: msg.JobHolding) -> None:
         """A returning worker's word, while a new coordinator collects what there is.
 
-        The remembered owner of a partition wins over others who hold it as well. What lies behind the
-        older checkpoint is of no use, since others have let go of what it would need to go on; but who
-        says it is back.
+        The remembered owner of a partition wins over others who hold it as well. What is said of
+        partitions that were split or merged since is of no use, nor is what lies so far back that others
+        have let go of what it would need to go on; but who says it is back.
         """
         if self.awaiting_until is None:
             return
         for done in holding.done:
-            if done.last < self.checkpoints.floor:
+            if holding.generation < self.spec.stage(done.stage).laid or done.last < self.checkpoints.floor:
                 self.outdated.add(worker)
                 continue
             for partition in done.partitions:
@@ -202,6 +204,8 @@ class JobStanding:
     def reported(self, report: msg.DoneReport) -> None:
         """Tasks are done; what their owner holds counts only in the present generation."""
         for done in report.done:
+            if report.generation < self.spec.stage(done.stage).laid:
+                continue  # partitions of these numbers have been split or merged since
             self.progress.finish(done.stage, done.partitions, done.last)
             if report.generation == self.generation:
                 mine = tuple(p for p in done.partitions if self.holders.get((done.stage, p)) == report.worker)
@@ -264,7 +268,7 @@ class JobStanding:
         if joined is None:
             return
         self.spec, self.layouts = joined.spec, joined.layouts
-        self.progress.spec = self.checkpoints.spec = self.replanning.spec = self.spec
+        self.progress.spec = self.checkpoints.spec = self.replanning.spec = self.resizing.spec = self.spec
         self.progress.begin_at(first_batches(self.spec, self.layouts))
         for source in joined.newcomers:
             text = f"{source} joined: its records are part of every batch from {self.granted + 1} on"
@@ -290,4 +294,4 @@ class JobStanding:
         self.spec = spec
         self.progress = Progress(spec)
         self.checkpoints = Checkpoints(spec)
-        self.replanning.spec = spec
+        self.replanning.spec = self.resizing.spec = spec

@@ -76,6 +76,14 @@ class Progress:
             if batch >= self.firsts.get((StageId(stage), PartitionId(p)), NO_BATCH)
         )
 
+    def lay_out(self, spec: JobSpec, batch: BatchId) -> None:
+        """Stages have other numbers of partitions; everybody has done `batch` and nothing beyond it."""
+        for stage, before in zip(spec.stages, self.spec.stages, strict=True):
+            if stage.laid != before.laid:
+                self.done[stage.stage] = [batch] * stage.partitions
+                self.held[stage.stage] = [batch] * stage.partitions
+        self.spec = spec
+
     def finish(self, stage: StageId, partitions: tuple[PartitionId, ...], last: BatchId) -> None:
         """Output of those partitions is durable up to `last`."""
         row = self.done[stage]

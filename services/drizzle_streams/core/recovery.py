@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 
 from drizzle_streams.core.late_sources import FirstBatches
 from drizzle_streams.core.placing import place
+from drizzle_streams.core.resizing import Before
 from drizzle_streams.model.ids import BatchId, PartitionId, StageId, WorkerId
 from drizzle_streams.model.job import JobSpec, StageSpec
 from drizzle_streams.model.placement import Placement
@@ -34,6 +35,7 @@ class Facts:
     """What is known. `holders` are living owners whose state is intact, `held` their versions.
 
     `firsts`: the first batch of partitions that joined while the job ran.
+    `before`: stages that have another number of partitions from here on; nobody holds those yet.
     """
 
     spec: JobSpec
@@ -42,11 +44,20 @@ class Facts:
     held: Sequence[Sequence[BatchId]]
     done: Sequence[Sequence[BatchId]]
     checkpoint: Checkpoint
+    before: Mapping[StageId, Before] = field(default_factory=dict[StageId, Before])
     firsts: FirstBatches = field(default_factory=dict[tuple[StageId, PartitionId], BatchId])
 
     def first_of(self, stage: int, partition: int) -> BatchId:
         """The first batch that the partition is part of."""
         return self.firsts.get((StageId(stage), PartitionId(partition)), BatchId(0))
+
+    def former(self) -> dict[tuple[int, int], WorkerId]:
+        """Who would keep each partition if it could: its holder, or that of the same key groups."""
+        found = dict(self.holders)
+        for stage, before in self.before.items():
+            heirs = before.heirs(self.spec.stage(stage).partitions, self.spec.key_groups)
+            found |= {(stage, partition): worker for partition, worker in heirs.items()}
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +73,7 @@ class Plan:
 
 def plan_recovery(facts: Facts) -> Plan:
     """Who owns what, from where, restored from which snapshots, with which blocks available."""
-    placement = place(facts.spec, facts.workers, facts.holders)
+    placement = place(facts.spec, facts.workers, facts.former())
     needed = _needed(facts, placement)
     adoptions = {
         worker: tuple(
@@ -132,20 +143,36 @@ def _adoptions(
 def _snapshots(facts: Facts, stage: StageSpec, partitions: list[PartitionId]) -> tuple[SnapshotRef, ...]:
     if not stage.stateful:
         return ()
-    refs = (facts.checkpoint.ref(stage.stage, p) for p in partitions)
-    return tuple(dict.fromkeys(ref for ref in refs if ref is not None))
+    place = (stage.partitions, facts.spec.key_groups)
+    refs = (ref for p in partitions for ref in facts.checkpoint.refs(stage.stage, p, *place))
+    return tuple(dict.fromkeys(refs))
 
 
 def _formers(
     facts: Facts, stage: StageSpec, partitions: list[PartitionId], at: BatchId
 ) -> tuple[Former, ...]:
     """Living workers that owned some of the partitions and were last known to stand at just that batch."""
+    before = facts.before.get(stage.stage)
+    if before is not None:
+        return _formers_before(facts, stage, before, partitions)
     found: dict[WorkerId, list[PartitionId]] = {}
     for partition in partitions:
         owner = facts.holders.get((stage.stage, partition))
         if stage.stateful and owner is not None and facts.held[stage.stage][partition] == at:
             found.setdefault(owner, []).append(partition)
     return tuple(Former(worker, tuple(held)) for worker, held in found.items())
+
+
+def _formers_before(
+    facts: Facts, stage: StageSpec, before: Before, partitions: list[PartitionId]
+) -> tuple[Former, ...]:
+    """The same where the number of partitions changes: all of them stand at the checkpoint."""
+    found: dict[WorkerId, set[PartitionId]] = {}
+    for partition in partitions if stage.stateful else ():
+        formers = before.formers(partition, stage.partitions, facts.spec.key_groups)
+        for worker, held in formers.items():
+            found.setdefault(worker, set()).update(held)
+    return tuple(Former(worker, tuple(sorted(held)), before.of) for worker, held in found.items())
 
 
 def _available(facts: Facts, placement: Placement, stage: StageSpec, first: BatchId) -> list[Available]:

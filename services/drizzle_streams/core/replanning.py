@@ -11,7 +11,7 @@ Rules, each with a gap between doing and undoing, and patience that doubles with
   saves a share of `GAIN_MIN` of their work.
 
 Static tables are broadcast whatever their size, the only join there is. The number of partitions
-of a shuffle stays what the job says: see `core.placing` for who owns them.
+of a shuffle changes with the workers, and at boundaries only: see `core.resizing`.
 """
 
 from __future__ import annotations
@@ -170,7 +170,9 @@ class Replanning:
             size = f"{seen.side_rows:,} rows, {seen.side_bytes:,} bytes"
             found.append(Reason("join", "broadcast", f"{size}; static tables always are"))
         if stage.stream is None:
-            found.append(Reason("partitions", str(stage.partitions), "the job says so"))
+            least = stage.partitions_least
+            why = f"by the number of workers; {least} at least" if least else "the job says so"
+            found.append(Reason("partitions", str(stage.partitions), why))
         return tuple(found)
 
 

@@ -45,6 +45,10 @@ class Retained:
             for old in [batch for batch in held if batch <= through]:
                 del held[old]
 
+    def forget(self, stage: StageId) -> None:
+        """The partitions of a stage are others now."""
+        self._held[stage].clear()
+
     def has(self, stage: StageId, batch: BatchId, partitions: frozenset[PartitionId]) -> bool:
         """Whether the blocks of all these partitions are held of a batch."""
         return partitions <= self._held[stage].get(batch, {}).keys()

@@ -160,6 +160,8 @@ class Source:
                     job.seal(reading, out)
                 elif self._seal_at is None or due < self._seal_at:
                     self._seal_at = due
+            if (halted := job.halted()) is not None:
+                out.send(COORDINATOR, halted)
         if self._may_be_late(now):
             late = [job.copy_late(now, out) for job in self.jobs.values()]
             self._copy_at = min((at for at in late if at is not None), default=None)

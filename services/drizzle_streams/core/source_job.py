@@ -98,6 +98,7 @@ class SourceJob:
         self.recovered: dict[StageId, dict[BatchId, SealedBatch]] = {}
         self.launches: list[msg.Launch] = []
         self.cut_at: BatchId | None = None
+        self._halting: msg.Cut | None = None
         self.committed = NO_BATCH
 
     def recover(self, born: Generation, stage: StageId, bounds: tuple[Bounds, ...], now: float) -> None:
@@ -127,7 +128,7 @@ class SourceJob:
         self.born = assign.spec.born
         self.generation = assign.generation
         self.placement = assign.placement
-        self.launches, self.cut_at = [], None
+        self.launches, self.cut_at, self._halting = [], None, None
         self._open_readings(assign, out)
         self.commit(assign.committed, out)
         for reading in self.readings.values():
@@ -183,7 +184,7 @@ class SourceJob:
         """A group may be sealed, each batch when its time comes. It begins behind what was cut."""
         if self.cut_at is not None:
             self.launches = [replace(old, last=min(old.last, self.cut_at)) for old in self.launches]
-            self.cut_at = None
+            self.cut_at = self._halting = None
         if launch not in self.launches:
             self.launches.append(launch)
         for reading in self.readings.values():
@@ -193,7 +194,17 @@ class SourceJob:
     def cut(self, cut: msg.Cut) -> None:
         """The group ends early: seal nothing beyond. What is sealed already belongs to the next group."""
         if all(cut.group >= launch.group for launch in self.launches):
-            self.cut_at = cut.last
+            self.cut_at, self._halting = cut.last, cut
+
+    def halted(self) -> msg.Halted | None:
+        """That the cut is obeyed, once, when no batch beyond it is being sealed."""
+        cut, readings = self._halting, self.readings.values()
+        if cut is None or any(one.sealing and one.sealed >= cut.last for one in readings):
+            return None
+        self._halting = None
+        # Of a source that joined late `sealed` says where it begins: nothing up to there is sealed.
+        sealed = max((batch for one in readings for batch in one.batches), default=NO_BATCH)
+        return msg.Halted(self.job, self.generation, self.source, cut.group, cut.last, sealed)
 
     def seal_times(self) -> list[tuple[float, StageReading]]:
         """When each stage's next batch may be sealed, in cluster seconds; none while it must wait."""

@@ -162,11 +162,15 @@ class Worker:
     def _job_message(self, message: msg.Message, carried: bool, now: float, out: Effects) -> None:
         job = self.jobs.get(getattr(message, "job", JobId("")))
         generation = getattr(message, "generation", -1)
+        kept = False
         if isinstance(message, msg.Offer | msg.BlocksReady) and (job is None or job.is_ahead(message)):
+            kept = True
             self.ahead.keep(message)
         # One that is prepared and has no share yet knows no owners, whatever a coordinator believes.
         if job is None or generation < job.generation or not job.placement.owners:
             self.refused += 1
+            return
+        if kept:
             return
         match message:
             case msg.Offer():
@@ -208,7 +212,8 @@ class Worker:
             self.refused += 1
             return
         job = self._job_of(prepare.spec, out)
-        job.generation = prepare.generation
+        if not job.placement.owners:  # else what it holds is of the generation that it knows
+            job.generation = prepare.generation
         if job.loaded or job.load_error is not None:
             self._tell_prepared(job, out)
 

@@ -14,6 +14,7 @@ from drizzle_streams.core import events as ev
 from drizzle_streams.core.arrivals import Arrivals, mask_of
 from drizzle_streams.core.cohorts import Cohort
 from drizzle_streams.core.copies import CopyTask, CopyTasks
+from drizzle_streams.core.fitting import fits
 from drizzle_streams.core.late_sources import awaited
 from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.retained import Retained, Run
@@ -96,6 +97,24 @@ class JobBlocks:
         self.damaged: list[tuple[StageId, tuple[PartitionId, ...], ev.CohortDamaged]] = []
         self.awaited = awaited(spec, {})
 
+    def lay_out(self, spec: JobSpec) -> frozenset[StageId]:
+        """Take the job as a new generation has it; the stages whose partitions are other ranges now.
+
+        What has come for those, or from them, is of batches that everybody has computed.
+        """
+        changed = frozenset(
+            now.stage
+            for now, before in zip(spec.stages, self.spec.stages, strict=True)
+            if now.laid != before.laid
+        )
+        self.spec = spec
+        for stage in spec.stages:
+            if stage.stage in changed or not changed.isdisjoint(stage.inputs):
+                self.arrivals[stage.stage] = Arrivals()
+        for stage in changed:
+            self.retained.forget(stage)
+        return changed
+
     # --- announcements --------------------------------------------------------------------
 
     def _announce_all(self, stage: StageSpec, needed: tuple[tuple[BatchId, ...], ...], out: Effects) -> None:
@@ -165,15 +184,13 @@ class JobBlocks:
     # --- arrivals -------------------------------------------------------------------------
 
     def is_ahead(self, message: msg.Offer | msg.BlocksReady) -> bool:
-        """Whether a later generation says it. It is taken in now, too: most of it has an owner here already.
-
-        But what an heir is to compute lies behind what is computed here, or is let go of with it.
-        """
-        copy = isinstance(message, msg.Offer) and message.copy
-        return message.generation > self.generation and not copy
+        """Whether a later generation says it, which may mean other key groups by the same numbers."""
+        return message.generation > self.generation
 
     def heard_ahead(self, message: msg.Offer | msg.BlocksReady, out: Effects) -> None:
         """Its generation is assigned now; what came with it may be gone."""
+        if not fits(message, self.spec):
+            return
         if isinstance(message, msg.BlocksReady):
             self.blocks_ready(message, carried=False, out=out)
             return

@@ -42,8 +42,9 @@ class WorkerJob(JobLaunches):
         self.failed = False
         self.newest_at = now
         if assign.spec != self.spec:
-            self.spec = assign.spec
-            out.start(act.LayOut(self.spec.job, self.spec))
+            out.start(act.LayOut(assign.spec.job, assign.spec))
+        changed = self.lay_out(assign.spec)
+        self.damaged = [one for one in self.damaged if one[0] not in changed]
         self.placement = assign.placement
         self.layouts = {layout.stream: layout for layout in assign.layouts}
         self.awaited = awaited(self.spec, self.layouts)
@@ -51,7 +52,7 @@ class WorkerJob(JobLaunches):
         self.doubtful = max(self.doubtful, doubtful_from(needed, self.snapshot_every))
         self.commit(assign.committed, out)
         for stage in self.spec.stages:
-            mine = assign.placement.held_by(self.worker, stage.stage)
+            mine = () if stage.stage in changed else assign.placement.held_by(self.worker, stage.stage)
             self._give_up(stage.stage, frozenset(mine), out)
         for adoption in assign.adoptions:
             self._adopt(adoption, now, out)

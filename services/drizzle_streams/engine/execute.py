@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -126,6 +127,13 @@ class StageExecutor:
         self._side = _side(self._stage.steps, program)
         self._time = shuffle.event_time if shuffle else None
         self._settled = 0 if self._time is None else self._steps.settled(self._time)
+
+    def resized(self, partitions: int) -> StageExecutor:
+        """The same stage with another number of partitions; stages that merge only."""
+        other = copy(self)
+        other._partitions = partitions
+        other.layout = replace(self.layout, partitions=partitions)
+        return other
 
     # ------------------------------------------------------------------ stages that read a stream
 

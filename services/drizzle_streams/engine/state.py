@@ -150,6 +150,30 @@ class StageState:
             changes=self.changes.merged(other.changes),
         )
 
+    def laid_out(self, layout: Layout, partitions: Sequence[int]) -> StageState:
+        """The same groups as some partitions of another layout, whose key groups must all be held here.
+
+        The next snapshot of it is a full one: what changed is not known in terms of the new layout.
+        """
+        wanted = layout.ranges(partitions)
+        if not all(any(first >= a and end <= b for a, b in self.ranges) for first, end in wanted):
+            raise ValueError(
+                f"state to lay out: wanted one that holds key groups {wanted}, found one of {self.ranges}"
+            )
+        runs = self.runs
+        if wanted != self.ranges:
+            owned = layout.owned(partitions)
+            cuts = [run_of(run.frame.filter(owned), run.windows) for run in runs]
+            runs = tuple(run for run in cuts if run.rows)
+        return replace(
+            self,
+            layout=layout,
+            partitions=tuple(sorted(partitions)),
+            runs=runs,
+            counts=self.counts if runs is self.runs else _counts(runs, layout),
+            changes=Changes(self.version),
+        )
+
     def snapshot_since(self, batch: int | None) -> tuple[bool, list[bytes]]:
         """(is_full, parts): the parts to append to the snapshot taken at `batch`, or a full snapshot.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from drizzle_streams.model.ids import Generation, JobId, StageId, StreamId
+from drizzle_streams.model.ids import Generation, JobId, PartitionId, StageId, StreamId
 from drizzle_streams.model.tuning import AS_STATED, Tuning
 
 
@@ -28,6 +28,8 @@ class StageSpec:
     A stage with a `stream` reads that stream, one partition per stream partition;
     otherwise `inputs` names the stages whose blocks it awaits, all partitions of each.
     `chunks`: the stream is files, cut into so many (`model.files`); None for one that is posted.
+    `partitions_least`: partitions may be split and merged, but to no fewer; 0: the number is fixed. `laid`:
+    the generation since which the stage has its present number, see `core.resizing`.
     """
 
     stage: StageId
@@ -37,6 +39,8 @@ class StageSpec:
     stateful: bool = False
     writes_output: bool = False
     chunks: int | None = None
+    partitions_least: int = 0
+    laid: Generation = Generation(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +101,17 @@ def key_group_range(partition: int, partitions: int, key_groups: int) -> tuple[i
     so a partition can be split or merged without hashing any key again.
     """
     return (partition * key_groups // partitions, (partition + 1) * key_groups // partitions)
+
+
+def owner_of(key_group: int, partitions: int, key_groups: int) -> int:
+    """The partition that owns a key group: the inverse of `key_group_range`."""
+    return ((key_group + 1) * partitions - 1) // key_groups
+
+
+def overlapping(partition: int, of: int, other: int, key_groups: int) -> tuple[PartitionId, ...]:
+    """Which of `other` partitions of a stage hold key groups that `partition` holds where there are `of`."""
+    first, end = key_group_range(partition, of, key_groups)
+    if first == end:
+        return ()
+    found = range(owner_of(first, other, key_groups), owner_of(end - 1, other, key_groups) + 1)
+    return tuple(PartitionId(p) for p in found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from drizzle_streams.model.ids import BatchId, PartitionId, StageId
+from drizzle_streams.model.job import overlapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +21,15 @@ class SnapshotPart:
 class SnapshotRef:
     """State of some partitions of a stage at a batch: parts applied in order give the state.
 
-    Parts may hold more key groups than `partitions` own; a restore takes what it needs.
+    Parts may hold more key groups than `partitions` own; a restore takes what it needs. `of`: how many
+    partitions the stage had then; 0 means as many as it has.
     """
 
     stage: StageId
     partitions: tuple[PartitionId, ...]
     batch: BatchId
     parts: tuple[SnapshotPart, ...]
+    of: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +39,11 @@ class Checkpoint:
     batch: BatchId
     snapshots: tuple[SnapshotRef, ...] = ()
 
-    def ref(self, stage: StageId, partition: PartitionId) -> SnapshotRef | None:
-        """The snapshot that holds a partition, or None where it had no state yet."""
-        for ref in self.snapshots:
-            if ref.stage == stage and partition in ref.partitions:
-                return ref
-        return None
+    def refs(self, stage: StageId, partition: PartitionId, of: int, key_groups: int) -> list[SnapshotRef]:
+        """The snapshots that hold what is a partition where there are `of`; none where there was no state."""
+        return [
+            ref
+            for ref in self.snapshots
+            if ref.stage == stage
+            and not set(overlapping(partition, of, ref.of or of, key_groups)).isdisjoint(ref.partitions)
+        ]

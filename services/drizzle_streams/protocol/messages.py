@@ -71,10 +71,14 @@ class Available:
 
 @dataclass(frozen=True, slots=True)
 class Former:
-    """A living worker that owned partitions before: their state at the boundary may be had from it."""
+    """A living worker that owned partitions before: their state at the boundary may be had from it.
+
+    `of`: how many partitions the stage had then; 0 means as many as it has.
+    """
 
     worker: WorkerId
     partitions: tuple[PartitionId, ...]
+    of: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +202,21 @@ class SealedReport:
     backlog: int
     copies: Copies = NO_COPIES
     ended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Halted:
+    """A source obeys a cut: it has sealed up to `sealed`, and seals nothing beyond that and `last`.
+
+    So it stays until the next launch. Said only when no batch beyond is being sealed.
+    """
+
+    job: JobId
+    generation: Generation
+    source: SourceId
+    group: GroupId
+    last: BatchId
+    sealed: BatchId
 
 
 @dataclass(frozen=True, slots=True)
@@ -493,6 +512,7 @@ Message = (
     | Left
     | Prepare
     | Prepared
+    | Halted
 )
 
 

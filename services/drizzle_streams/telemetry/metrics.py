@@ -72,6 +72,12 @@ class CoordinatorMetrics:
         self.replans = sheet.counter(
             "drizzle_replans_total", "Stages that are computed in another way from some group on", "job"
         )
+        self.stage_partitions = sheet.gauge(
+            "drizzle_stage_partitions", "Partitions of a stage, on all workers", "job", "stage"
+        )
+        self.partitions_resized = sheet.counter(
+            "drizzle_partitions_resized_total", "Times the partitions of a stage were split or merged", "job"
+        )
         self.launch_messages = sheet.counter(
             "drizzle_launch_messages_total", "Launch messages sent, one per worker and group", "job"
         )

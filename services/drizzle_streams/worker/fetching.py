@@ -112,7 +112,7 @@ class Fetching:
         present: list[tuple[BatchId, float]] = []
         following: BatchId | None = action.first
         while following is not None and not job.forgotten:
-            params = question(job.spec.run, action, following)
+            params = question(job.spec, action, following)
             try:
                 data = await self._get(NodeId(action.sender), BLOCKS_PATH, params, ANSWER_BYTES_MAX)
             except NotFoundError:

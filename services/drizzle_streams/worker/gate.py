@@ -8,11 +8,12 @@ are the machine's own to judge.
 
 from __future__ import annotations
 
+from drizzle_streams.core import fitting
 from drizzle_streams.core.events import Event, Received
 from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.worker import Worker
-from drizzle_streams.model.ids import COORDINATOR, NodeId, PartitionId
-from drizzle_streams.model.job import JobSpec, StageSpec
+from drizzle_streams.model.ids import COORDINATOR, Generation, NodeId
+from drizzle_streams.model.job import JobSpec
 from drizzle_streams.protocol.messages import BlocksReady, Message, Offer
 
 
@@ -46,33 +47,19 @@ class Gate:
         if not isinstance(message, Offer | BlocksReady):
             return sender == COORDINATOR
         job = self._role.jobs.get(message.job)
-        return job is None or fits(sender, message, job.spec)
+        return job is None or fits(sender, message, job.spec, job.generation)
 
 
-def fits(sender: NodeId, message: Message, spec: JobSpec) -> bool:
-    """Whether an offer or a notification is its sender's own and names what the job has."""
+def fits(sender: NodeId, message: Message, spec: JobSpec, generation: Generation) -> bool:
+    """Whether an offer or a notification is its sender's own and names what the job has.
+
+    What a generation has that is newer than ours, the machine will know when it hears of it.
+    """
     match message:
-        case Offer(source=source, stage=stage, bounds=bounds):
-            read = _stage(spec, stage)
-            named = tuple(bound.partition for bound in bounds)
-            return source == sender and read is not None and read.stream is not None and _has(read, named)
-        case BlocksReady(worker=worker, stage=stage, downstream=below):
-            given, taking = _stage(spec, stage), _stage(spec, below)
-            return (
-                worker == sender
-                and given is not None
-                and taking is not None
-                and given.stage in taking.inputs
-                and _has(given, message.partitions)
-                and _has(taking, message.wanted)
-            )
+        case Offer(source=source):
+            own = source == sender
+        case BlocksReady(worker=worker):
+            own = worker == sender
         case _:
             return False
-
-
-def _stage(spec: JobSpec, stage: int) -> StageSpec | None:
-    return spec.stages[stage] if 0 <= stage < len(spec.stages) else None
-
-
-def _has(stage: StageSpec, partitions: tuple[PartitionId, ...]) -> bool:
-    return bool(partitions) and min(partitions) >= 0 and max(partitions) < stage.partitions
+    return own and (message.generation > generation or fitting.fits(message, spec))

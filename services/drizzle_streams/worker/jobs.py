@@ -41,6 +41,8 @@ class JobRun:
         self.cohorts: dict[CohortId, Cohort] = {}
         self.parted: list[tuple[StageId, StageState]] = []
         """State of partitions that were given up, oldest first: their new owner may ask for it."""
+        self.closing: list[asyncio.Event] = []
+        """Set when a cohort that is closed has put its state among `parted`."""
         self.load_error: TaskError | None = None
         self.load_ended = asyncio.Event()
         """Set when the program is ready, or has failed, or is not wanted any more."""
@@ -51,7 +53,7 @@ class JobRun:
         """The program is ready; of a run that was forgotten meanwhile nothing is kept."""
         if self.forgotten:
             return
-        self.stages, self.sinks = stages, sinks
+        self.stages, self.sinks = tuple(stage.laid_out(self.spec) for stage in stages), sinks
         # From 0 on, or the first count would be no increase to who watches.
         for counted in (self.bench.metrics.late_records, self.bench.metrics.dead_letters):
             counted.of(self.spec.job)
@@ -77,6 +79,17 @@ class JobRun:
         )
         self.cohorts[number] = cohort
         return cohort
+
+    def lay_out(self, spec: JobSpec) -> None:
+        """Stages have other numbers of partitions from here on."""
+        self.spec = spec
+        self.stages = tuple(stage.laid_out(spec) for stage in self.stages)
+
+    async def all_parted(self) -> None:
+        """Wait until closed cohorts have given up what they held."""
+        for ended in self.closing:
+            await ended.wait()
+        self.closing = [ended for ended in self.closing if not ended.is_set()]
 
     def part(self, stage: StageId, state: StageState) -> None:
         """Keep aside what a cohort gave up."""

@@ -27,11 +27,6 @@ def open_cohort(job: JobRun, action: act.OpenCohort) -> None:
     cohort.chain.add(lambda: _open(job, cohort, action))
 
 
-def lay_out(job: JobRun, action: act.LayOut) -> None:
-    """The job has other numbers of partitions: questions for them are fit to be answered."""
-    job.spec = action.spec
-
-
 def keep_partitions(job: JobRun, action: act.KeepPartitions) -> None:
     """Give up partitions; none left closes the cohort. What runs already runs with the old ones."""
     cohort = job.cohorts.get(action.cohort)
@@ -39,7 +34,13 @@ def keep_partitions(job: JobRun, action: act.KeepPartitions) -> None:
         return  # a stage that reads has no state, and may not have run a task here yet
     cohort.chain.add(lambda: _keep(job, cohort, action))
     if not action.partitions:
+        job.closing.append(cohort.chain.ended())
         del job.cohorts[action.cohort]
+
+
+def lay_out(job: JobRun, action: act.LayOut) -> None:
+    """Compute with other numbers of partitions; what was begun before ends as it was begun."""
+    job.lay_out(action.spec)
 
 
 def merge_cohorts(job: JobRun, action: act.MergeCohorts) -> None:

@@ -19,7 +19,7 @@ from drizzle_streams.engine.columns import KEY_GROUP
 from drizzle_streams.engine.failures import USERS_ERRORS
 from drizzle_streams.errors import OutageError
 from drizzle_streams.model.ids import BatchId, PartitionId
-from drizzle_streams.model.job import JobSpec, StageSpec, key_group_range
+from drizzle_streams.model.job import JobSpec, StageSpec, key_group_range, owner_of
 from drizzle_streams.worker.cutting import positions
 
 log = logging.getLogger("drizzle.worker")
@@ -120,11 +120,6 @@ def split_rows(
         for partition in range(first + 1, last + 1)
     ]
     return tuple(_slices(rows, column, first, starts))
-
-
-def owner_of(key_group: int, partitions: int, key_groups: int) -> int:
-    """The partition that owns a key group: the inverse of `key_group_range`."""
-    return ((key_group + 1) * partitions - 1) // key_groups
 
 
 def _slices(

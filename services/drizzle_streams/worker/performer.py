@@ -100,9 +100,10 @@ class WorkerPerformer:
         if not isinstance(message, Offer | BlocksReady):
             return Refusal.GARBAGE
         job = self.jobs.get(message.job)
-        if job is None or message.generation < self.bench.generation(message.job):
+        generation = self.bench.generation(message.job)
+        if job is None or message.generation < generation:
             return Refusal.GENERATION
-        if not fits(sender, message, job.spec) or _several(message):
+        if not fits(sender, message, job.spec, generation) or _several(message):
             return Refusal.GARBAGE
         return Refusal.FULL if self.bench.full else None
 

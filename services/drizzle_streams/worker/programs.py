@@ -45,6 +45,14 @@ class LoadedStage:
         """The stages that await this one's blocks."""
         return self.spec.downstream(self.stage.stage)
 
+    def laid_out(self, spec: JobSpec) -> LoadedStage:
+        """The same stage of the job as a new generation has it, maybe with other partitions."""
+        stage = spec.stage(self.stage.stage)
+        executor = self.executor
+        if self.program.merge is not None and stage.partitions != self.stage.partitions:
+            executor = executor.resized(stage.partitions)
+        return LoadedStage(spec, stage, self.program, executor)
+
     @property
     def sink(self) -> SinkSpec | None:
         """What the user wrote in `.to(...)`; only on a stage that writes."""

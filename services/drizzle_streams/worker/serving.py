@@ -1,9 +1,11 @@
 """Blocks for other workers: the door through which they pull what was too large to ride along.
 
-    GET /blocks?run=&job=&downstream=&stage=&partitions=&wanted=&first=&last=
+    GET /blocks?run=&job=&downstream=&stage=&partitions=&of=&wanted=&wanted_of=&first=&last=
 
-Partitions are bit masks in hexadecimal. The answer (`bundles`) holds the batches of the range
-that are here, oldest first, up to `SERVED_BYTES_MAX`; it says where to ask on. None here is 404.
+Partitions are bit masks in hexadecimal; `of` and `wanted_of` say of how many. Where there are others here,
+one of both has yet to hear that they were split or merged: nothing is held then. The answer (`bundles`)
+holds the batches of the range that are here, oldest first, up to `SERVED_BYTES_MAX`; it says where to ask
+on. None here is 404.
 
 A fetch names the run of the job. An older generation of the same run may fetch: a block is the
 same in every generation (law 4), and whoever asks may hear of the new one a moment later. Another
@@ -49,28 +51,34 @@ class Question:
     job: JobId
     stage: StageId
     key: ShareKey
+    of: int
+    wanted_of: int
     first: BatchId
     last: BatchId
 
     def fits(self, spec: JobSpec) -> bool:
-        """Whether the job has such stages and partitions."""
+        """Whether the job has such stages, and just as many partitions of them."""
         if not max(self.stage, self.key.downstream) < len(spec.stages):
             return False
+        inside = max(self.key.partitions) < self.of and max(self.key.wanted) < self.wanted_of
         return (
-            max(self.key.partitions) < spec.stages[self.stage].partitions
-            and max(self.key.wanted) < spec.stages[self.key.downstream].partitions
+            inside
+            and max(self.key.partitions) < spec.stages[self.stage].partitions
+            and self.wanted_of == spec.stages[self.key.downstream].partitions
         )
 
 
-def question(run: str, fetch: FetchBlocks, first: BatchId) -> dict[str, str]:
+def question(spec: JobSpec, fetch: FetchBlocks, first: BatchId) -> dict[str, str]:
     """The parameters of a fetch, from batch `first` on."""
     return {
-        "run": run,
+        "run": spec.run,
         "job": fetch.job,
         "downstream": str(fetch.downstream),
         "stage": str(fetch.stage),
         "partitions": f"{mask_of(fetch.partitions):x}",
+        "of": str(spec.stage(fetch.stage).partitions),
         "wanted": f"{mask_of(fetch.wanted):x}",
+        "wanted_of": str(spec.stage(fetch.downstream).partitions),
         "first": str(first),
         "last": str(fetch.last),
     }
@@ -130,7 +138,8 @@ class Serving:
 
 
 def _question(params: Mapping[str, str]) -> Question:
-    numbers = {name: number_of_text(params, name) for name in ("downstream", "stage", "first", "last")}
+    names = ("downstream", "stage", "of", "wanted_of", "first", "last")
+    numbers = {name: number_of_text(params, name) for name in names}
     partitions, wanted = mask_of_text(params, "partitions"), mask_of_text(params, "wanted")
     first, last = BatchId(numbers["first"]), BatchId(numbers["last"])
     if not 0 <= last - first < BATCHES_MAX:
@@ -140,6 +149,8 @@ def _question(params: Mapping[str, str]) -> Question:
         job=JobId(params.get("job", "")),
         stage=StageId(numbers["stage"]),
         key=ShareKey(StageId(numbers["downstream"]), partitions, wanted),
+        of=numbers["of"],
+        wanted_of=numbers["wanted_of"],
         first=first,
         last=last,
     )

@@ -15,7 +15,7 @@ happen in the background, one snapshot of a cohort at a time, in order. Rules:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from drizzle_streams.core.actions import OpenCohort
@@ -23,6 +23,7 @@ from drizzle_streams.core.checkpoints import CHAINS
 from drizzle_streams.engine.state import StageState, empty_state
 from drizzle_streams.errors import BackPressureError, explain
 from drizzle_streams.model.ids import BatchId, CohortId, Generation, JobId, PartitionId, StageId, WorkerId
+from drizzle_streams.model.job import overlapping
 from drizzle_streams.model.snapshot import SnapshotPart, SnapshotRef
 from drizzle_streams.stores.base import SnapshotStore
 from drizzle_streams.worker.programs import LoadedStage
@@ -122,7 +123,8 @@ class SnapshotLine:
         if epoch == self._epoch:
             self.bases = (*self.bases, stored)[-CHAINS:]
         partitions = tuple(PartitionId(partition) for partition in state.partitions)
-        ref = SnapshotRef(self._names.stage, partitions, stored.batch, stored.parts)
+        of = state.layout.partitions
+        ref = SnapshotRef(self._names.stage, partitions, stored.batch, stored.parts, of)
         return ref, written
 
     def _base(self, state: StageState, generation: Generation) -> Stored | None:
@@ -141,20 +143,32 @@ async def restored(
 ) -> StageState:
     """The state that a cohort opens with; partitions without a snapshot start empty.
 
+    Snapshots may be of another number of partitions than the stage has now: a checkpoint is all of one.
     Raises `CorruptError` for snapshots that are not whole or of another batch, and `StoreError`.
     """
-    shares = _shares(action)
+    refs = [ref for ref in action.snapshots if ref.stage == action.stage]
+    of = next((ref.of for ref in refs if ref.of), stage.stage.partitions)
+    wanted = numbers_before(stage, action.partitions, of)
+    shares = _shares(refs, wanted)
     parts = await store.get([part for ref, _ in shares for part in ref.parts])
-    return await threads.background(_restore, action, stage, shares, parts)
+    return await threads.background(_restore, action, stage, of, wanted, shares, parts)
 
 
-def _shares(action: OpenCohort) -> list[tuple[SnapshotRef, tuple[PartitionId, ...]]]:
+def numbers_before(stage: LoadedStage, partitions: Iterable[PartitionId], of: int) -> tuple[PartitionId, ...]:
+    """The partitions that held what these hold when there were `of`."""
+    place = (stage.stage.partitions, of, stage.spec.key_groups)
+    return tuple(sorted({old for p in partitions for old in overlapping(p, *place)}))
+
+
+def _shares(
+    refs: Iterable[SnapshotRef], wanted: Iterable[PartitionId]
+) -> list[tuple[SnapshotRef, tuple[PartitionId, ...]]]:
     """Which partitions come from which snapshot; each from the first that holds it."""
-    left = set(action.partitions)
+    left = set(wanted)
     shares: list[tuple[SnapshotRef, tuple[PartitionId, ...]]] = []
-    for ref in action.snapshots:
+    for ref in refs:
         taken = tuple(sorted(left.intersection(ref.partitions)))
-        if taken and ref.stage == action.stage:
+        if taken:
             shares.append((ref, taken))
             left -= set(taken)
     return shares
@@ -163,20 +177,24 @@ def _shares(action: OpenCohort) -> list[tuple[SnapshotRef, tuple[PartitionId, ..
 def _restore(
     action: OpenCohort,
     stage: LoadedStage,
+    of: int,
+    wanted: Sequence[PartitionId],
     shares: Sequence[tuple[SnapshotRef, tuple[PartitionId, ...]]],
     data: Sequence[bytes],
 ) -> StageState:
+    layout = stage.executor.layout
+    executor = stage.executor if of == layout.partitions else stage.executor.resized(of)
     found = {partition for _, partitions in shares for partition in partitions}
-    fresh = [partition for partition in action.partitions if partition not in found]
+    fresh = [partition for partition in wanted if partition not in found]
     states: list[StageState] = []
     position = 0
     for ref, partitions in shares:
         own = data[position : position + len(ref.parts)]
         position += len(ref.parts)
-        states.append(stage.executor.restore(partitions, action.batch, own))
+        states.append(executor.restore(partitions, action.batch, own))
     if fresh or not states:
-        states.append(empty_state(stage.executor.layout, fresh, action.batch))
+        states.append(empty_state(executor.layout, fresh, action.batch))
     state = states[0]
     for other in states[1:]:
         state = state.merge(other)
-    return state
+    return state if executor is stage.executor else state.laid_out(layout, action.partitions)

@@ -8,7 +8,7 @@ const SHOWN_MAX = 200;
 const ABOUT = [
   ["trouble", /Lost|Suspected|Failed|Overdue|Refused|Away|HeldUp|NoGroupSizeFits|GivenUp|Crashed|Damaged/, "▲"],
   ["recovery", /Recover|Restored|Speculat|Replay|Regained|Back$/, "↻"],
-  ["members", /Joined|Left|Leaving|Dismissed|Drain|Relieved|Reinstated|Scal|Rebalanc|Moved|Cut|Exited|TakenIn/, "●"],
+  ["members", /Joined|Left|Leaving|Dismissed|Drain|Relieved|Reinstated|Scal|Rebalanc|Moved|Resized|Cut|Exited|TakenIn/, "●"],
   ["jobs", /^Job|Stop|Submitted|Placed|Group|Tun|Replan/, "■"],
 ];
 const NAMES = { trouble: "Trouble", recovery: "Recovery", members: "Change", jobs: "Job", other: "Note" };
