@@ -29,14 +29,16 @@ FIRST, SECOND, ME = SourceId("first"), SourceId("second"), WorkerId("w")
 JOINS_AT = BatchId(20)
 
 
-def reader(source: SourceId) -> SourceJob:
+def reader(source: SourceId, least: int = 4) -> SourceJob:
     """One of two sources, of which the second joins with batch 20; 0..9 are launched, 4 is the floor."""
-    spec = JobSpec(JOB, (StageSpec(READS, 2, stream=STREAM),), born=Generation(1))
+    counts = StageSpec(StageId(1), 4, inputs=(READS,), stateful=True, partitions_least=least)
+    spec = JobSpec(JOB, (StageSpec(READS, 2, stream=STREAM), counts), born=Generation(1))
     layout = StreamLayout(STREAM, (FIRST, SECOND), (BatchId(0), JOINS_AT))
-    needed = ((BatchId(5), JOINS_AT),)
+    needed = ((BatchId(5), JOINS_AT), (BatchId(5),) * 4)
     job, out = SourceJob(source, JOB), Effects()
     job.assign(
-        msg.Assign(spec, Generation(3), (layout,), Placement(((ME, ME),)), needed, BatchId(4), ()), out
+        msg.Assign(spec, Generation(3), (layout,), Placement(((ME, ME), (ME,) * 4)), needed, BatchId(4), ()),
+        out,
     )
     job.launch(msg.Launch(JOB, Generation(3), GroupId(7), BatchId(0), BatchId(9), 0.0, 50.0, 10))
     return job
@@ -61,6 +63,12 @@ def test_a_cut_is_obeyed_once_nothing_beyond_it_is_being_sealed_and_said_once() 
     seal(job, 7)
     halted = job.halted()
     assert halted == msg.Halted(JOB, Generation(3), FIRST, GroupId(7), BatchId(6), BatchId(7))
+    assert job.halted() is None
+
+
+def test_where_partitions_stay_as_many_as_they_are_nobody_has_to_know() -> None:
+    job = reader(FIRST, least=0)
+    job.cut(cut(6))
     assert job.halted() is None
 
 

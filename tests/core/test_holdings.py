@@ -36,7 +36,7 @@ def test_everyone_is_back_when_the_remembered_owners_have_said_what_they_hold() 
     job = restored()
     job.hear_holding(A, holding(5, (MAP, 0, 22), (REDUCE, 0, 21)))
     assert not job.everyone_back()
-    job.hear_holding(B, holding(5, (MAP, 1, 22), (REDUCE, 1, 15)))
+    job.hear_holding(B, holding(5, (MAP, 1, 22), (REDUCE, 1, 20)))
     assert job.everyone_back()
     assert job.holders == {(0, 0): A, (1, 0): A, (0, 1): B, (1, 1): B}
 
@@ -52,8 +52,8 @@ def test_what_is_held_in_another_layout_is_not_believed_but_its_owner_is_back() 
     assert not job.everyone_back()
 
 
-def test_what_lies_behind_the_older_checkpoint_is_of_no_use() -> None:
-    """Blocks and input up to there are gone: who stands before it could never go on."""
+def test_what_lies_behind_the_checkpoint_is_of_no_use() -> None:
+    """Who has taken over since began with the checkpoint, and has no blocks from before it."""
     job = restored()
-    job.hear_holding(A, holding(5, (MAP, 0, 22), (REDUCE, 0, 14)))
+    job.hear_holding(A, holding(5, (MAP, 0, 22), (REDUCE, 0, 19)))
     assert job.holders == {(0, 0): A}

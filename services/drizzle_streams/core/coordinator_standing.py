@@ -177,13 +177,17 @@ class JobStanding:
         """A returning worker's word, while a new coordinator collects what there is.
 
         The remembered owner of a partition wins over others who hold it as well. What is said of
-        partitions that were split or merged since is of no use, nor is what lies so far back that others
-        have let go of what it would need to go on; but who says it is back.
+        partitions that were split or merged since is of no use, nor is what lies behind the checkpoint:
+        all owners stood there when it was committed, so somebody has taken over since, and heirs have
+        no blocks from before it. But who says it is back.
         """
         if self.awaiting_until is None:
             return
         for done in holding.done:
-            if holding.generation < self.spec.stage(done.stage).laid or done.last < self.checkpoints.floor:
+            if (
+                holding.generation < self.spec.stage(done.stage).laid
+                or done.last < self.checkpoints.committed.batch
+            ):
                 self.outdated.add(worker)
                 continue
             for partition in done.partitions:

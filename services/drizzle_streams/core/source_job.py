@@ -99,6 +99,7 @@ class SourceJob:
         self.launches: list[msg.Launch] = []
         self.cut_at: BatchId | None = None
         self._halting: msg.Cut | None = None
+        self._halts = False
         self.committed = NO_BATCH
 
     def recover(self, born: Generation, stage: StageId, bounds: tuple[Bounds, ...], now: float) -> None:
@@ -129,6 +130,7 @@ class SourceJob:
         self.generation = assign.generation
         self.placement = assign.placement
         self.launches, self.cut_at, self._halting = [], None, None
+        self._halts = any(stage.partitions_least for stage in assign.spec.stages)
         self._open_readings(assign, out)
         self.commit(assign.committed, out)
         for reading in self.readings.values():
@@ -194,10 +196,11 @@ class SourceJob:
     def cut(self, cut: msg.Cut) -> None:
         """The group ends early: seal nothing beyond. What is sealed already belongs to the next group."""
         if all(cut.group >= launch.group for launch in self.launches):
-            self.cut_at, self._halting = cut.last, cut
+            self.cut_at = cut.last
+            self._halting = cut if self._halts else None
 
     def halted(self) -> msg.Halted | None:
-        """That the cut is obeyed, once, when no batch beyond it is being sealed."""
+        """That the cut is obeyed, once, when no batch beyond is being sealed; if partitions may be split."""
         cut, readings = self._halting, self.readings.values()
         if cut is None or any(one.sealing and one.sealed >= cut.last for one in readings):
             return None

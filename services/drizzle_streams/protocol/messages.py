@@ -208,7 +208,8 @@ class SealedReport:
 class Halted:
     """A source obeys a cut: it has sealed up to `sealed`, and seals nothing beyond that and `last`.
 
-    So it stays until the next launch. Said only when no batch beyond is being sealed.
+    So it stays until the next launch. Said only when no batch beyond is being sealed, and only of jobs whose
+    partitions may be split or merged.
     """
 
     job: JobId
