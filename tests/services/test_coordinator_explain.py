@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from drizzle_streams.cli.explain import rows, title
+from drizzle_streams.cli.status import lines
 from drizzle_streams.coordinator.explaining import explained
 from drizzle_streams.core.coordinator_job import CoordinatorJob
 from drizzle_streams.core.story import Story
@@ -33,7 +34,7 @@ def test_a_changed_plan_says_what_and_why() -> None:
     job.replanning.heard((seen,))
     plan = explained(job)
     assert (plan["replans"], plan["since_batch"]) == (1, 15)
-    assert title(plan) == "words: 1 changes, the plan of batch 15 on"
+    assert title(plan) == "words: 1 change, the plan of batch 15 on"
     assert plan["stages"][0]["choice"]["partial"] is False
     first, *others = rows(plan["stages"][0])
     assert first[1:] == ("reads ad-events", "0 partitions", "400 tasks seen, 50,000 rows")
@@ -48,3 +49,18 @@ def test_a_changed_plan_says_what_and_why() -> None:
 def test_a_job_that_is_not_replanned_says_so() -> None:
     job = CoordinatorJob(two_stages("words", replanning=False), Story())
     assert title(explained(job)) == "words: as compiled, re-planning is switched off"
+
+
+async def test_partitions_that_were_split_or_merged_are_told(coordinator):
+    at = coordinator.address
+    await submit(at, job_file(two_stages("words")))
+    values = (await ask("GET", f"{at}/jobs/words")).json
+    plan = (await ask("GET", f"{at}/jobs/words/plan")).json
+    assert "partitions" not in "".join(lines(values)), "nothing has happened to them"
+    assert title(plan) == "words: 0 changes, the plan of batch 0 on"
+    told = "\n".join(lines(values | {"resized": 1}))
+    counts = [f"stage {stage['stage']}: {stage['partitions']}" for stage in values["stages"]]
+    assert f"partitions  {', '.join(counts)}; split or merged 1 time" in told
+    assert title(plan | {"resized": 2}) == (
+        "words: 0 changes, partitions split or merged 2 times, the plan of batch 0 on"
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from drizzle_streams.cli.client import add_cluster, add_json, get, job_path, print_json, print_table
+from drizzle_streams.cli.client import add_cluster, add_json, counted, get, job_path, print_json, print_table
 
 COLUMNS = ("stage", "what", "how", "why")
 
@@ -38,8 +38,9 @@ def title(plan: dict[str, Any]) -> str:
     every = "" if plan["interval"] is None else f"; a batch each {_interval(plan)}"
     if not plan["replanning"]:
         return f"{plan['job']}: as compiled, re-planning is switched off{every}"
-    split = f", partitions were split or merged {plan['resized']} times" if plan.get("resized") else ""
-    changes = f"{plan['replans']} changes{split}"
+    changes = counted(plan["replans"], "change", "changes")
+    if plan.get("resized"):
+        changes += f", partitions split or merged {counted(plan['resized'], 'time', 'times')}"
     return f"{plan['job']}: {changes}, the plan of batch {plan['since_batch']:,} on{every}"
 
 
