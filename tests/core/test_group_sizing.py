@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from drizzle_streams.core.group_sizing import GROUPS_MEASURED_MAX, GroupSizing
+from drizzle_streams.core.interval import Interval
 from drizzle_streams.core.story import Story
 from drizzle_streams.core.tuning.band import Constraint
 from drizzle_streams.model.ids import BatchId, GroupId, JobId, StageId, WorkerId
@@ -26,12 +27,16 @@ SPEC = JobSpec(
 )
 
 
+def sizing_of(spec: JobSpec, story: Story | None = None) -> GroupSizing:
+    return GroupSizing(spec, story or Story(), 0.3, Interval(False, spec.batch_interval_ms))
+
+
 class Groups:
     """Launches group after group, as a coordinator would; every batch is done at once."""
 
     def __init__(self, spec: JobSpec = SPEC, *, stall_ms: float = 0.0, plan_s: float = 0.001) -> None:
         self.story = Story()
-        self.sizing = GroupSizing(spec, self.story, 0.3)
+        self.sizing = sizing_of(spec, self.story)
         self.sizing.planned(frozenset((ONE, TWO)), 0.0)
         self.stall_ms, self.plan_s = stall_ms, plan_s
         self.latencies: dict[BatchId, float] = {}
@@ -109,7 +114,7 @@ def test_measurements_count_once() -> None:
 def test_a_new_coordinator_goes_on_with_the_size_of_the_newest_group() -> None:
     before = Groups()
     last = before.launch(8)
-    after = GroupSizing(SPEC, Story(), 0.3)
+    after = sizing_of(SPEC)
     after.restore(last)
     due = GroupRecord(GroupId(9), BatchId(last.last + 1), BatchId(last.last + 2), 0.0)
     sized = after.sized(due, 0.0, placement=PLACEMENT, frontier=BatchId(-1), latencies={})
@@ -148,7 +153,7 @@ def test_groups_that_ran_into_a_new_generation_are_not_measured() -> None:
 
 
 def test_what_waits_to_be_measured_is_bounded() -> None:
-    sizing = GroupSizing(replace(SPEC, tuning=Tuning()), Story(), 0.3)
+    sizing = sizing_of(replace(SPEC, tuning=Tuning()))
     for number in range(3 * GROUPS_MEASURED_MAX):
         due = GroupRecord(GroupId(number), BatchId(number), BatchId(number), 0.0)
         sizing.sized(due, 0.0, placement=PLACEMENT, frontier=BatchId(-1), latencies={})

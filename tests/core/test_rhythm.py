@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from drizzle_streams.core import rhythm as r
+from drizzle_streams.core.interval import Interval
 from drizzle_streams.core.rhythm import Because, Rhythm
 from drizzle_streams.core.tuning.model import checkpoint_interval_s
 from drizzle_streams.model.ids import BatchId, JobId, StageId
@@ -15,6 +16,10 @@ from drizzle_streams.model.snapshot import SnapshotRef
 
 STATED = JobSpec(JobId("j"), (), batch_interval_ms=50.0, checkpoint_interval_ms=500.0)
 AUTO = replace(STATED, checkpoint_auto=True)
+
+
+def rhythm_of(spec: JobSpec) -> Rhythm:
+    return Rhythm(spec, Interval(False, spec.batch_interval_ms))
 
 
 def measured(rhythm: Rhythm, seconds: float, times: int = 20) -> Rhythm:
@@ -27,7 +32,7 @@ def measured(rhythm: Rhythm, seconds: float, times: int = 20) -> Rhythm:
 
 
 def test_what_the_job_states_holds() -> None:
-    rhythm = measured(Rhythm(STATED), 3.0)
+    rhythm = measured(rhythm_of(STATED), 3.0)
     rhythm.decide(100.0, 2, 0.5)
     assert (rhythm.every, rhythm.because) == (10, Because.STATED)
     assert rhythm.cost_s == pytest.approx(3.0), "measured all the same, for people"
@@ -35,14 +40,14 @@ def test_what_the_job_states_holds() -> None:
 
 
 def test_before_anything_is_measured_the_stated_one_is_begun_with() -> None:
-    rhythm = Rhythm(AUTO)
+    rhythm = rhythm_of(AUTO)
     rhythm.decide(100.0, 2, None)
     assert (rhythm.every, rhythm.because) == (8, Because.UNMEASURED)
 
 
 def test_in_the_middle_it_is_young_and_dalys_interval() -> None:
     """So many losses that neither bound is met."""
-    rhythm = measured(Rhythm(AUTO), 0.05)
+    rhythm = measured(rhythm_of(AUTO), 0.05)
     for _ in range(400):
         rhythm.failed()
     rhythm.decide(100.0, 3, 0.5)
@@ -53,7 +58,7 @@ def test_in_the_middle_it_is_young_and_dalys_interval() -> None:
 
 
 def test_nothing_fails_means_as_seldom_as_is_allowed() -> None:
-    rhythm = measured(Rhythm(AUTO), 0.05)
+    rhythm = measured(rhythm_of(AUTO), 0.05)
     rhythm.decide(100.0, 3, 0.2)
     assert rhythm.because is Because.MAXIMUM
     assert rhythm.every * 0.05 == pytest.approx(r.AUTO_S_MAX, rel=0.3)
@@ -61,14 +66,14 @@ def test_nothing_fails_means_as_seldom_as_is_allowed() -> None:
 
 def test_a_promise_on_recoveries_outweighs_what_checkpoints_cost() -> None:
     tuning = replace(AUTO.tuning, recovery_objective_ms=4_000.0)
-    rhythm = measured(Rhythm(replace(AUTO, tuning=tuning)), 0.9)
+    rhythm = measured(rhythm_of(replace(AUTO, tuning=tuning)), 0.9)
     rhythm.decide(100.0, 1, 0.5)  # alone at half use: a second of work takes a second to catch up
     assert rhythm.because is Because.RECOVERY
     assert rhythm.every == 32, "1.6 s: two intervals are replayed within four seconds"
 
 
 def test_dear_checkpoints_are_rare_even_where_much_fails() -> None:
-    rhythm = measured(Rhythm(AUTO), 0.5)
+    rhythm = measured(rhythm_of(AUTO), 0.5)
     for _ in range(100_000):
         rhythm.failed()
     rhythm.decide(100.0, 3, 0.5)
@@ -78,7 +83,7 @@ def test_dear_checkpoints_are_rare_even_where_much_fails() -> None:
 
 def test_it_does_not_swing() -> None:
     """Around the middle between two powers of two nothing changes."""
-    rhythm = measured(Rhythm(AUTO), 0.05)
+    rhythm = measured(rhythm_of(AUTO), 0.05)
     for _ in range(400):
         rhythm.failed()
     rhythm.decide(100.0, 3, 0.5)
@@ -90,7 +95,7 @@ def test_it_does_not_swing() -> None:
 
 
 def test_what_never_became_whole_is_forgotten() -> None:
-    rhythm = Rhythm(AUTO)
+    rhythm = rhythm_of(AUTO)
     for batch in range(1_000):
         rhythm.stored(SnapshotRef(StageId(1), (), BatchId(batch), ()), 0.1)
         if batch % 10 == 0:

@@ -46,7 +46,6 @@ class JobLaunches(JobStanding):
         if self.recovery is not None:
             self.interval.begin()
         ms = self.interval.decide(now, self.progress.frontier, group.first)
-        self.rhythm.interval_ms = self.sizing.interval_ms = ms
         return replace(group, interval_ms=ms)
 
     def _launch_group(self, group: GroupRecord, out: Effects) -> None:

@@ -85,12 +85,12 @@ class JobStanding:
         self.group: GroupRecord | None = None
         self.progress = Progress(spec)
         self.checkpoints = Checkpoints(spec)
-        self.rhythm = Rhythm(spec)
         self.interval = Interval(spec.interval_auto, spec.batch_interval_ms)
+        self.rhythm = Rhythm(spec, self.interval)
         self.lineage = Lineage()
         self.replanning = Replanning(spec, story)
         self.resizing = Resizing(spec)
-        self.sizing = GroupSizing(spec, story, plan_ahead_ms(spec) / 1000.0)
+        self.sizing = GroupSizing(spec, story, plan_ahead_ms(spec) / 1000.0, self.interval)
         self.committed_at = 0.0
         self.planned_workers: frozenset[WorkerId] = frozenset()
         self.newcomers = Newcomers()
@@ -160,7 +160,6 @@ class JobStanding:
         if group is not None:
             self.sizing.restore(group)
             self.interval.restore(group.interval_ms)
-            self.rhythm.interval_ms = self.sizing.interval_ms = self.interval.ms
             self.replanning.restore(group)
         if checkpoint is not None:
             self.checkpoints.restore(checkpoint.checkpoint, checkpoint.previous)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 
 from drizzle_streams.core.boundary import CUT_NOTICE_MS
+from drizzle_streams.core.interval import Interval
 from drizzle_streams.core.story import Story
 from drizzle_streams.core.tuner import Tuner
 from drizzle_streams.core.tuning.facts import DETECTION_S, Decision, Environment, GroupMeasured, Recovered
@@ -38,13 +39,13 @@ class _Launched:
 
 @dataclass(slots=True)
 class GroupSizing:
-    """Sizes for one job. `look_ahead_s`: how long before its start a group is launched."""
+    """Sizes for one job, in batches of `interval`; a group is launched `look_ahead_s` before its start."""
 
     spec: JobSpec
     story: Story
     look_ahead_s: float
+    interval: Interval
     decision: Decision | None = None
-    interval_ms: float = field(init=False)
     tuner: Tuner = field(init=False)
     _launched: dict[GroupId, _Launched] = field(default_factory=dict[GroupId, _Launched])
     _busy: dict[WorkerId, float] = field(default_factory=dict[WorkerId, float])
@@ -52,7 +53,6 @@ class GroupSizing:
 
     def __post_init__(self) -> None:
         self.tuner = Tuner(self.spec.tuning, self.spec.group_size)
-        self.interval_ms = self.spec.batch_interval_ms
 
     # --- what happened --------------------------------------------------------------------
 
@@ -98,7 +98,7 @@ class GroupSizing:
 
     def recovered(self, seconds: float, replayed_batches: int) -> None:
         """What was lost stands where it stood; `seconds` since the verdict."""
-        replayed_s = replayed_batches * self.interval_ms / 1000.0
+        replayed_s = replayed_batches * self.interval.ms / 1000.0
         self.tuner.recovered(Recovered(DETECTION_S, 0.0, seconds, replayed_s))
 
     # --- what follows ---------------------------------------------------------------------
@@ -134,7 +134,7 @@ class GroupSizing:
 
     def _environment(self, placement: Placement) -> Environment:
         return Environment(
-            batch_interval_ms=self.interval_ms,
+            batch_interval_ms=self.interval.ms,
             workers=len(placement.workers()),
             tasks_per_batch=sum(len(set(owners)) for owners in placement.owners),  # per stage and owner
             look_ahead_s=self.look_ahead_s,

@@ -16,6 +16,7 @@ import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from drizzle_streams.core.interval import Interval
 from drizzle_streams.core.tuning.estimates import FailureRate, Smoothed
 from drizzle_streams.core.tuning.model import catch_up_in_parallel, checkpoint_interval_s
 from drizzle_streams.model.ids import BatchId
@@ -52,11 +53,11 @@ class Because(StrEnum):
 
 @dataclass(slots=True)
 class Rhythm:
-    """Of one job. `every` is in batches of `interval_ms`; what it is reckoned from is as of the last look."""
+    """Of one job. `every` is in batches of `interval`; what it is reckoned from is as of the last look."""
 
     spec: JobSpec
+    interval: Interval
     every: int = field(init=False)
-    interval_ms: float = field(init=False)
     because: Because = field(init=False)
     optimum_s: float | None = None
     failures_per_s: float = 0.0
@@ -66,8 +67,7 @@ class Rhythm:
     _longest_s: dict[BatchId, float] = field(default_factory=dict[BatchId, float])
 
     def __post_init__(self) -> None:
-        self.interval_ms = self.spec.batch_interval_ms
-        stated = max(1, round(self.spec.checkpoint_interval_ms / self.interval_ms))
+        stated = max(1, round(self.spec.checkpoint_interval_ms / self.interval.ms))
         self.every = _power_near(stated) if self._moves else stated
         self.because = Because.UNMEASURED if self.spec.checkpoint_auto else Because.STATED
 
@@ -102,7 +102,7 @@ class Rhythm:
             if self.spec.checkpoint_auto:
                 wanted_s, self.because = self._bounded(self.optimum_s, self.cost_s)
         if self._moves:
-            wanted = max(1.0, wanted_s * 1000.0 / self.interval_ms)
+            wanted = max(1.0, wanted_s * 1000.0 / self.interval.ms)
             if abs(math.log2(wanted / self.every)) > 0.5 + STAY:
                 self.every = _power_near(wanted)
 
