@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
@@ -9,16 +11,18 @@ from rich.table import Table
 from drizzle_benchmarks.cells import cell
 from drizzle_benchmarks.report import Claim, Report
 
-TURNED_ROWS_MAX = 6
-"""Rows that stand beside each other where a terminal is too narrow for all columns of one."""
+TURNED_ROWS_MAX = 4
+"""Rows that stand beside each other where a terminal is too narrow for one; more of them follow below."""
 
 
 def show(report: Report, console: Console) -> None:
     """Print the rows, turned where that is easier to read, and below them the claims."""
     rows = _rows(report)
     if Measurement.get(console, console.options, rows).maximum < _width(rows, console):
-        rows = _turned(report) if len(report.rows) <= TURNED_ROWS_MAX else rows
-    console.print(rows, _claims(report.claims))
+        console.print(*_turned(report))
+    else:
+        console.print(rows)
+    console.print(_claims(report.claims))
 
 
 def _width(table: Table, console: Console) -> int:
@@ -40,14 +44,16 @@ def _rows(report: Report) -> Table:
     return table
 
 
-def _turned(report: Report) -> Table:
-    table = Table(title=_title(report), show_header=False)
-    table.add_column()
-    for _ in report.rows:
-        table.add_column(justify="right")
-    for name in report.rows[0]:
-        table.add_row(name.replace("_", " "), *(cell(row.get(name)) for row in report.rows))
-    return table
+def _turned(report: Report) -> Iterator[Table]:
+    for first in range(0, len(report.rows), TURNED_ROWS_MAX):
+        table = Table(title=None if first else _title(report), show_header=False)
+        table.add_column()
+        shown = report.rows[first : first + TURNED_ROWS_MAX]
+        for _ in shown:
+            table.add_column(justify="right")
+        for name in report.rows[0]:
+            table.add_row(name.replace("_", " "), *(cell(row.get(name)) for row in shown))
+        yield table
 
 
 def _claims(claims: list[Claim]) -> Table:
