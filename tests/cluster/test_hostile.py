@@ -32,7 +32,9 @@ from tests.cluster.drizzle_commands import ClusterDoors, Place, doors_of, until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 
-BLOCKS_NOWHERE = "/blocks?run=none&job=none&downstream=1&stage=0&partitions=1&wanted=1&first=0&last=0"
+BLOCKS_NOWHERE = (
+    "/blocks?run=none&job=none&downstream=1&stage=0&partitions=1&of=8&wanted=1&wanted_of=8&first=0&last=0"
+)
 STRANGER = NodeId("stranger-1")
 SESSIONS = count(1)
 """A new life for every message: none is taken for a repetition of another."""
