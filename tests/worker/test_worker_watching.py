@@ -18,7 +18,7 @@ def watching(hand: Hand) -> Watching:
     gate = Gate(hand.role)
     node = Node(hand.node, 1, gate)
     driver = Driver(node, hand.bench.clock, hand.transport, hand.performer)
-    return Watching(hand.registry, node, gate, hand.performer, driver)
+    return Watching(hand.registry, gate, hand.performer, driver)
 
 
 async def test_state_that_moved_away_is_not_shown_for_ever(world: World) -> None:

@@ -137,7 +137,7 @@ class Life:
             lambda: driver.messages_sent,
             lambda: driver.messages_received,
             lambda: {"undecodable": driver.frames_refused, "queue_full": driver.frames_dropped},
-            lambda: self._node.outbox.resent - driver.repeats_held,
+            lambda: driver.repeats_sent,
         )
         runtime.read_transport(transport)
         runtime.read_queues(lambda: {"snapshot_chores": len(self._chores)})

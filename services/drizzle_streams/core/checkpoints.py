@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from drizzle_streams.model.ids import NO_BATCH, BatchId, PartitionId, StageId
-from drizzle_streams.model.job import JobSpec
+from drizzle_streams.model.job import JobSpec, relaid
 from drizzle_streams.model.snapshot import Checkpoint, SnapshotRef
 
 CHAINS = 2
@@ -50,12 +50,12 @@ class Checkpoints:
         self.committed, self.previous = checkpoint, previous
         self._known = _keys(checkpoint) | _keys(previous)
         for ref in (*previous.snapshots, *checkpoint.snapshots):
-            if ref.of in (0, self.spec.stage(ref.stage).partitions):
+            if self._fits(ref):
                 self._note(ref)
 
     def lay_out(self, spec: JobSpec) -> None:
         """Stages have other numbers of partitions, beginning at the committed one: none lies behind it."""
-        changed = {s.stage for s, b in zip(spec.stages, self.spec.stages, strict=True) if s.laid != b.laid}
+        changed = relaid(spec, self.spec)
         self.spec, self.previous = spec, self.committed
         self.pending.clear()
         self.newest = {key: refs for key, refs in self.newest.items() if key[0] not in changed}
@@ -63,8 +63,7 @@ class Checkpoints:
     def stored(self, ref: SnapshotRef) -> None:
         """A worker stored a snapshot; one of other ranges of key groups than there are now is of no use."""
         self._known |= {part.key for part in ref.parts}
-        count = self.spec.stage(ref.stage).partitions
-        if (ref.of or count) != count:
+        if not self._fits(ref):
             return
         self._note(ref)
         if ref.batch <= self.committed.batch:
@@ -139,6 +138,10 @@ class Checkpoints:
         before = [one for one in self._whole() if one.batch < checkpoint.batch] + [self.committed]
         parts = _keys(checkpoint)
         return next((one for one in before if parts.isdisjoint(_keys(one))), before[0])
+
+    def _fits(self, ref: SnapshotRef) -> bool:
+        """Whether it is of as many partitions as its stage has now."""
+        return ref.of in (0, self.spec.stage(ref.stage).partitions)
 
     def _note(self, ref: SnapshotRef) -> None:
         for partition in ref.partitions:

@@ -38,7 +38,7 @@ class JobResizes(JobCommits):
         spec = self.resizing.take(generation)
         self.progress.lay_out(spec, at)
         self.checkpoints.lay_out(spec)
-        self.spec = self.resizing.spec = self.replanning.spec = spec
+        self._know(spec)
         self._put_checkpoint(out)
         return before
 

@@ -270,8 +270,8 @@ class JobStanding:
         joined = take_in(self.spec, self.layouts, sources, self.granted)
         if joined is None:
             return
-        self.spec, self.layouts = joined.spec, joined.layouts
-        self.progress.spec = self.checkpoints.spec = self.replanning.spec = self.resizing.spec = self.spec
+        self._know(joined.spec)
+        self.layouts = joined.layouts
         self.progress.begin_at(first_batches(self.spec, self.layouts))
         for source in joined.newcomers:
             text = f"{source} joined: its records are part of every batch from {self.granted + 1} on"
@@ -294,7 +294,11 @@ class JobStanding:
         return True
 
     def _respec(self, spec: JobSpec) -> None:
-        self.spec = spec
-        self.progress = Progress(spec)
-        self.checkpoints = Checkpoints(spec)
+        """Nothing is computed yet: begin with the job as it is now."""
+        self.progress, self.checkpoints = Progress(spec), Checkpoints(spec)
+        self._know(spec)
+
+    def _know(self, spec: JobSpec) -> None:
+        """The job is that from here on, to everything that knows it."""
+        self.spec = self.progress.spec = self.checkpoints.spec = spec
         self.replanning.spec = self.resizing.spec = spec

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from drizzle_streams.model.ids import NodeId
 from drizzle_streams.protocol.messages import Envelope, Item, Message
@@ -104,7 +104,6 @@ class Outbox:
     def __init__(self, node: NodeId, session: int) -> None:
         self.node = node
         self.session = session
-        self.resent = 0
         self._links: dict[NodeId, Link] = {}
         self._made = 0
         self._touched: dict[NodeId, Link] = {}
@@ -244,7 +243,6 @@ class Outbox:
         if not said or link.resend_at is None or link.resend_at > now:
             return []
         repeats = [link.unacked[i] for i in range(min(RESEND_ITEMS_MAX, said))]
-        self.resent += len(repeats)
         link.timed = 0  # what comes now may answer the one or the other
         link.resend_after_s = min(link.resend_after_s * 2, RESEND_AFTER_S_MAX)
         link.resend_at = now + link.resend_after_s
@@ -276,12 +274,4 @@ def joined(earlier: Envelope, later: Envelope) -> Envelope | None:
     """What one peer hears as one envelope instead of as two; None where two numberings are meant."""
     if earlier.session != later.session or earlier.stream != later.stream:
         return None
-    return Envelope(
-        sender=later.sender,
-        session=later.session,
-        stream=later.stream,
-        ack_session=later.ack_session,
-        ack_stream=later.ack_stream,
-        ack=later.ack,
-        items=earlier.items + later.items,
-    )
+    return replace(later, items=earlier.items + later.items)

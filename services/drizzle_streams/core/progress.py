@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from drizzle_streams.core.late_sources import FirstBatches
 from drizzle_streams.model.ids import NO_BATCH, BatchId, PartitionId, StageId
-from drizzle_streams.model.job import JobSpec
+from drizzle_streams.model.job import JobSpec, relaid
 from drizzle_streams.protocol.messages import BatchLatency
 
 LATENCIES_KEPT_MAX = 50_000
@@ -78,10 +78,9 @@ class Progress:
 
     def lay_out(self, spec: JobSpec, batch: BatchId) -> None:
         """Stages have other numbers of partitions; everybody has done `batch` and nothing beyond it."""
-        for stage, before in zip(spec.stages, self.spec.stages, strict=True):
-            if stage.laid != before.laid:
-                self.done[stage.stage] = [batch] * stage.partitions
-                self.held[stage.stage] = [batch] * stage.partitions
+        for stage in relaid(spec, self.spec):
+            self.done[stage] = [batch] * spec.stage(stage).partitions
+            self.held[stage] = [batch] * spec.stage(stage).partitions
         self.spec = spec
 
     def finish(self, stage: StageId, partitions: tuple[PartitionId, ...], last: BatchId) -> None:

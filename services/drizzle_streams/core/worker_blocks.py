@@ -29,7 +29,7 @@ from drizzle_streams.model.ids import (
     StageId,
     WorkerId,
 )
-from drizzle_streams.model.job import JobSpec, StageSpec
+from drizzle_streams.model.job import JobSpec, StageSpec, relaid
 from drizzle_streams.model.placement import Placement, StreamLayout
 from drizzle_streams.model.replanning import ChosenFrom, StageSeen
 from drizzle_streams.model.task import TaskError
@@ -102,11 +102,7 @@ class JobBlocks:
 
         What has come for those, or from them, is of batches that everybody has computed.
         """
-        changed = frozenset(
-            now.stage
-            for now, before in zip(spec.stages, self.spec.stages, strict=True)
-            if now.laid != before.laid
-        )
+        changed = relaid(spec, self.spec)
         self.spec = spec
         for stage in spec.stages:
             if stage.stage in changed or not changed.isdisjoint(stage.inputs):

@@ -231,6 +231,14 @@ class StageState:
         return self.runs[:first] + merged + self.runs[first + len(wanted) :]
 
 
+def united(states: Sequence[StageState]) -> StageState:
+    """States of different partitions of a stage, of one batch and layout, as one; of one at least."""
+    whole = states[0]
+    for other in states[1:]:
+        whole = whole.merge(other)
+    return whole
+
+
 def empty_state(layout: Layout, partitions: Sequence[int], batch: int) -> StageState:
     """State without groups after a batch (-1 before the first)."""
     ordered = tuple(sorted(partitions))

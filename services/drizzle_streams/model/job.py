@@ -108,6 +108,12 @@ def owner_of(key_group: int, partitions: int, key_groups: int) -> int:
     return ((key_group + 1) * partitions - 1) // key_groups
 
 
+def relaid(spec: JobSpec, before: JobSpec) -> frozenset[StageId]:
+    """The stages whose partitions are other ranges of key groups than those of the same numbers before."""
+    stages = zip(spec.stages, before.stages, strict=True)
+    return frozenset(now.stage for now, earlier in stages if now.laid != earlier.laid)
+
+
 def overlapping(partition: int, of: int, other: int, key_groups: int) -> tuple[PartitionId, ...]:
     """Which of `other` partitions of a stage hold key groups that `partition` holds where there are `of`."""
     first, end = key_group_range(partition, of, key_groups)

@@ -104,8 +104,8 @@ class Driver:
         self.addresses: dict[NodeId, str] = {}
         self.frames_dropped = 0
         self.frames_refused = 0
-        self.repeats_held = 0
-        """Messages that were due to be repeated while what was said before had yet to leave."""
+        self.repeats_sent = 0
+        """Messages repeated for want of an answer; none while what was said before has yet to leave."""
         self.messages_sent: dict[str, int] = {}
         self.messages_received: dict[str, int] = {}
         self._events: deque[Event] = deque()
@@ -227,9 +227,10 @@ class Driver:
         address = self.addresses.get(send.to)
         if address is None:
             return  # not known yet: the outbox repeats, and Peers precede what needs them
-        if send.again and self.transport.holds(send.to, address):
-            self.repeats_held += len(send.envelope.items)
-            return  # a link that is slow, or yet to open, is not given the same twice
+        if send.again:
+            if self.transport.holds(send.to, address):
+                return  # a link that is slow, or yet to open, is not given the same twice
+            self.repeats_sent += len(send.envelope.items)
         payloads: list[bytes | None] = []
         room = PAYLOADS_PER_FRAME_BYTES_MAX
         for item in send.envelope.items:

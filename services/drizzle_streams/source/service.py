@@ -175,7 +175,7 @@ class SourceService:
                 "queue_full": driver.frames_dropped,
                 "stale": self._role.refused,
             },
-            lambda: self._node.outbox.resent - driver.repeats_held,
+            lambda: driver.repeats_sent,
         )
         runtime.read_transport(self._transport)
         runtime.read_queues(lambda: {"disk_work": performer.waiting})

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 
 from drizzle_streams.core.actions import OpenCohort
 from drizzle_streams.core.arrivals import mask_of
-from drizzle_streams.engine.state import StageState
+from drizzle_streams.engine.state import StageState, united
 from drizzle_streams.errors import DrizzleError, ProtocolError, UnreachableError, explain
 from drizzle_streams.model.ids import BatchId, JobId, NodeId, PartitionId, StageId
 from drizzle_streams.protocol.messages import Former
@@ -114,7 +114,7 @@ def _laid_out(
     stage: LoadedStage, states: Sequence[StageState], partitions: Sequence[PartitionId]
 ) -> StageState:
     """In a thread: what was held under other numbers, as these partitions."""
-    return _united(states).laid_out(stage.executor.layout, partitions)
+    return united(states).laid_out(stage.executor.layout, partitions)
 
 
 async def _asked(job: JobRun, stage: LoadedStage, action: OpenCohort, former: Former) -> StageState:
@@ -170,14 +170,7 @@ def _kept(states: Sequence[StageState], partitions: Sequence[PartitionId]) -> St
         mine = sorted(left.intersection(state.partitions))
         kept.append(state.keep(mine) if len(mine) < len(state.partitions) else state)
         left -= set(mine)
-    return _united(kept)
-
-
-def _united(states: Sequence[StageState]) -> StageState:
-    whole = states[0]
-    for other in states[1:]:
-        whole = whole.merge(other)
-    return whole
+    return united(kept)
 
 
 def _decoded(stage: LoadedStage, former: Former, batch: BatchId, data: bytes) -> StageState:

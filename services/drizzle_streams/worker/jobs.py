@@ -9,6 +9,7 @@ its tasks have ended, under no cohort's number: their slots are free.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from drizzle_streams.core import events as ev
 from drizzle_streams.engine.state import StageState
@@ -27,6 +28,9 @@ NO_COHORT = CohortId(0)
 
 PARTED_STATES_MAX = 64
 """States kept aside of partitions that moved away; the oldest go."""
+
+PARTING_S_MAX = 2.0
+"""Who takes over waits so long for what is being given up; the checkpoint has the same."""
 
 
 class JobRun:
@@ -85,11 +89,19 @@ class JobRun:
         self.spec = spec
         self.stages = tuple(stage.laid_out(spec) for stage in self.stages)
 
+    def closes(self, ended: asyncio.Event) -> None:
+        """A cohort is closed; the event says when it has given up what it held."""
+        self.closing = [*(one for one in self.closing if not one.is_set()), ended]
+
     async def all_parted(self) -> None:
-        """Wait until closed cohorts have given up what they held."""
-        for ended in self.closing:
-            await ended.wait()
-        self.closing = [ended for ended in self.closing if not ended.is_set()]
+        """Wait until closed cohorts have given up what they held, `PARTING_S_MAX` at most.
+
+        Who asks for it then finds none, and has the checkpoint.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PARTING_S_MAX):
+                for ended in self.closing:
+                    await ended.wait()
 
     def part(self, stage: StageId, state: StageState) -> None:
         """Keep aside what a cohort gave up."""

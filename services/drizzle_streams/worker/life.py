@@ -82,7 +82,7 @@ class Life:
         self.driver = Driver(node, clock, self.transport, self.performer)
         self.leader = LeaderWatch(settings.coordinators, self.driver)
         self.bench.post, self.bench.addresses = self.driver.post, self.driver.addresses
-        self.watching = Watching(registry, node, gate, self.performer, self.driver)
+        self.watching = Watching(registry, gate, self.performer, self.driver)
         self.watching.add_doors(self.server, metrics_public=settings.metrics_public)
         self.transport.serve(BLOCKS_PATH, Serving(self.bench, self.performer.jobs).fetch)
         self.transport.serve(STATES_PATH, Handing(self.bench, self.performer.jobs).fetch)

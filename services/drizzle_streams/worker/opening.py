@@ -9,7 +9,7 @@ from functools import partial
 
 from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
-from drizzle_streams.engine.state import StageState
+from drizzle_streams.engine.state import StageState, united
 from drizzle_streams.errors import CorruptError, DrizzleError
 from drizzle_streams.worker.cohorts import Cohort
 from drizzle_streams.worker.handing import taken_over
@@ -34,7 +34,7 @@ def keep_partitions(job: JobRun, action: act.KeepPartitions) -> None:
         return  # a stage that reads has no state, and may not have run a task here yet
     cohort.chain.add(lambda: _keep(job, cohort, action))
     if not action.partitions:
-        job.closing.append(cohort.chain.ended())
+        job.closes(cohort.chain.ended())
         del job.cohorts[action.cohort]
 
 
@@ -93,10 +93,7 @@ async def _state(job: JobRun, stage: LoadedStage, action: act.OpenCohort) -> Sta
         if rest.snapshots:
             seconds = max(0.0, job.bench.clock.now() - started)
             job.bench.metrics.restore_seconds.of(action.job).observe(seconds)
-    state = states[0]
-    for other in states[1:]:
-        state = await job.bench.threads.background(state.merge, other)
-    return state
+    return await job.bench.threads.background(united, states)
 
 
 async def _restored(job: JobRun, stage: LoadedStage, action: act.OpenCohort) -> StageState:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 
 from drizzle_streams.core.actions import OpenCohort
 from drizzle_streams.core.checkpoints import CHAINS
-from drizzle_streams.engine.state import StageState, empty_state
+from drizzle_streams.engine.state import StageState, empty_state, united
 from drizzle_streams.errors import BackPressureError, explain
 from drizzle_streams.model.ids import BatchId, CohortId, Generation, JobId, PartitionId, StageId, WorkerId
 from drizzle_streams.model.job import overlapping
@@ -194,7 +194,5 @@ def _restore(
         states.append(executor.restore(partitions, action.batch, own))
     if fresh or not states:
         states.append(empty_state(executor.layout, fresh, action.batch))
-    state = states[0]
-    for other in states[1:]:
-        state = state.merge(other)
+    state = united(states)
     return state if executor is stage.executor else state.laid_out(layout, action.partitions)

@@ -9,7 +9,6 @@ from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry
 
-from drizzle_streams.core.node import Node
 from drizzle_streams.model.ids import JobId, StageId
 from drizzle_streams.runtime.driver import Driver
 from drizzle_streams.telemetry.exposition import health_route, metrics_route, ready_route, story_route
@@ -28,7 +27,6 @@ class Watching:
     def __init__(
         self,
         registry: CollectorRegistry,
-        node: Node,
         gate: Gate,
         performer: WorkerPerformer,
         driver: Driver,
@@ -45,10 +43,10 @@ class Watching:
         self.lag = LoopLag(self._runtime.loop_lag_seconds.observe)
         self._runtime.read_loop(lambda: self.lag.worst)
         self._runtime.read_transport(performer.bench.transport)
-        self._read_messages(node, gate)
+        self._read_messages(gate)
         self._read_stores()
 
-    def _read_messages(self, node: Node, gate: Gate) -> None:
+    def _read_messages(self, gate: Gate) -> None:
         bench, fetching, driver = self._performer.bench, self._performer.fetching, self._driver
         self._runtime.read_messages(
             lambda: driver.messages_sent,
@@ -59,7 +57,7 @@ class Watching:
                 "generation": bench.role.refused,
                 "misfit": gate.refused,
             },
-            lambda: node.outbox.resent - driver.repeats_held,
+            lambda: driver.repeats_sent,
         )
         self._runtime.read_queues(
             lambda: {"fetches": fetching.waiting, "dead_letters": bench.letters.waiting}
