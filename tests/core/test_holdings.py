@@ -8,7 +8,7 @@ from drizzle_streams.model.ids import BatchId, Generation, JobId, PartitionId, S
 from drizzle_streams.model.job import JobSpec, StageSpec
 from drizzle_streams.model.placement import Placement
 from drizzle_streams.model.snapshot import Checkpoint
-from drizzle_streams.protocol.messages import Done, JobHolding
+from drizzle_streams.protocol.parts import Done, JobHolding
 from drizzle_streams.protocol.records import AssignRecord, CheckpointRecord, JobPhase, JobRecord
 
 MAP, REDUCE = StageId(0), StageId(1)

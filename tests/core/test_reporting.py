@@ -12,6 +12,7 @@ from drizzle_streams.model.ids import BatchId, Generation, GroupId, JobId, Parti
 from drizzle_streams.model.job import JobSpec, StageSpec
 from drizzle_streams.model.placement import Placement
 from drizzle_streams.protocol import messages as msg
+from drizzle_streams.protocol import parts
 
 ME = WorkerId("worker-1")
 
@@ -19,7 +20,7 @@ ME = WorkerId("worker-1")
 def assigned() -> WorkerJob:
     """A job of one partition, which is ours."""
     spec, first = JobSpec(JobId("j"), (StageSpec(StageId(0), 1),), 50.0), BatchId(0)
-    mine = msg.Adoption(StageId(0), (PartitionId(0),), first, (), (), ())
+    mine = parts.Adoption(StageId(0), (PartitionId(0),), first, (), (), ())
     assign = msg.Assign(spec, Generation(1), (), Placement(((ME,),)), ((first,),), BatchId(-1), (mine,))
     job = WorkerJob(ME, spec)
     job.assign(assign, 0.0, Effects())

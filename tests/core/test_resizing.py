@@ -18,7 +18,8 @@ from drizzle_streams.model.ids import (
 )
 from drizzle_streams.model.job import JobSpec, StageSpec
 from drizzle_streams.model.snapshot import Checkpoint, SnapshotRef
-from drizzle_streams.protocol.messages import Former, Halted
+from drizzle_streams.protocol.messages import Halted
+from drizzle_streams.protocol.parts import Former
 
 MAP, REDUCE = StageId(0), StageId(1)
 A, B = WorkerId("a"), WorkerId("b")

@@ -19,6 +19,7 @@ from drizzle_streams.model.ids import (
 from drizzle_streams.model.job import JobSpec, StageSpec
 from drizzle_streams.model.placement import Placement
 from drizzle_streams.protocol import messages as msg
+from drizzle_streams.protocol import parts
 
 TIMEOUT_S = 1.0
 ME = WorkerId("worker-1")
@@ -30,7 +31,7 @@ def awaiting_since(now: float) -> Worker:
         JobId("j"), (StageSpec(StageId(0), 1), StageSpec(StageId(1), 1, inputs=(StageId(0),))), 50.0
     )
     worker, out = Worker(WorkerSettings(ME, "", awaited_timeout_s=TIMEOUT_S)), Effects()
-    adoption = msg.Adoption(StageId(1), (0,), BatchId(0), (), (), ())  # type: ignore[arg-type]
+    adoption = parts.Adoption(StageId(1), (0,), BatchId(0), (), (), ())  # type: ignore[arg-type]
     placement = Placement(((WorkerId("worker-2"),), (ME,)))
     assign = msg.Assign(
         spec, Generation(1), (), placement, ((BatchId(0),), (BatchId(0),)), BatchId(-1), (adoption,)

@@ -21,6 +21,7 @@ from drizzle_streams.model.ids import (
 from drizzle_streams.model.job import JobSpec, StageSpec
 from drizzle_streams.model.placement import Placement
 from drizzle_streams.protocol import messages as msg
+from drizzle_streams.protocol import parts
 
 ME, PEER = WorkerId("worker-1"), WorkerId("worker-2")
 MAP, REDUCE = StageId(0), StageId(1)
@@ -36,7 +37,7 @@ SPLIT = replace(SPEC, stages=(SPEC.stages[0], replace(SPEC.stages[1], partitions
 
 def assign(spec: JobSpec, generation: int, first: int) -> msg.Assign:
     count = spec.stages[REDUCE].partitions
-    adoption = msg.Adoption(REDUCE, tuple(range(count)), BatchId(first), (), (), ())  # type: ignore[arg-type]
+    adoption = parts.Adoption(REDUCE, tuple(range(count)), BatchId(first), (), (), ())  # type: ignore[arg-type]
     placement = Placement(((PEER,), (ME,) * count))
     needed = ((BatchId(first),), (BatchId(first),) * count)
     return msg.Assign(spec, Generation(generation), (), placement, needed, BatchId(-1), (adoption,))

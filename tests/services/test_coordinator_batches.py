@@ -5,7 +5,7 @@ from __future__ import annotations
 from drizzle_streams.coordinator import status
 from drizzle_streams.core.progress import Progress
 from drizzle_streams.model.ids import BatchId
-from drizzle_streams.protocol.messages import BatchLatency
+from drizzle_streams.protocol.parts import BatchLatency
 from tests.services.service_worlds import ask, job_file, submit, two_stages
 
 

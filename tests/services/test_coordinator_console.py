@@ -42,6 +42,7 @@ from drizzle_streams.model.ids import (
     WorkerId,
 )
 from drizzle_streams.protocol import messages as msg
+from drizzle_streams.protocol import parts
 from drizzle_streams.protocol.tokens import TokenKind
 from drizzle_streams.transport.auth import SESSION_COOKIE, SESSION_TTL_S
 from tests.bearer import bearer, minted
@@ -203,8 +204,8 @@ class Within:
 
 
 def report(batch: int, partition: int, took_ms: float | None = None, worker: str = "w") -> Received:
-    tasks = () if took_ms is None else (msg.TaskLateness(StageId(0), BatchId(batch), took_ms),)
-    done = (msg.Done(StageId(0), (PartitionId(partition),), BatchId(batch), BatchId(batch)),)
+    tasks = () if took_ms is None else (parts.TaskLateness(StageId(0), BatchId(batch), took_ms),)
+    done = (parts.Done(StageId(0), (PartitionId(partition),), BatchId(batch), BatchId(batch)),)
     message = msg.DoneReport(JobId("sums"), Generation(1), WorkerId(worker), done, (), False, tasks)
     return Received(NodeId(worker), message, carried=False)
 

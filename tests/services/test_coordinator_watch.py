@@ -28,7 +28,8 @@ from drizzle_streams.model.ids import (
 )
 from drizzle_streams.model.placement import Placement
 from drizzle_streams.model.tuning import TuningMode
-from drizzle_streams.protocol.messages import Copies, SealedReport
+from drizzle_streams.protocol.messages import SealedReport
+from drizzle_streams.protocol.parts import Copies
 from drizzle_streams.protocol.records import GroupRecord, JobPhase
 from drizzle_streams.telemetry.metrics import CoordinatorMetrics
 from tests.services.service_worlds import two_stages

@@ -23,6 +23,7 @@ from drizzle_streams.model.ids import NO_BATCH, BatchId, Generation, WorkerId
 from drizzle_streams.model.job import Scheduling
 from drizzle_streams.model.snapshot import Checkpoint
 from drizzle_streams.protocol import messages as msg
+from drizzle_streams.protocol import parts
 from drizzle_streams.protocol.records import JobPhase
 from tests.simulation import checkers
 from tests.simulation.checkers import demand_everything, demand_flatness, demand_progress
@@ -392,7 +393,7 @@ def late_report(seed: int) -> World:
     job = world.job_state
     reporter = world.of_kind("worker")[0]
     held = job.progress.done[2][0]
-    line = msg.Done(job.spec.stages[2].stage, (job.spec.stages[2].stage,), NO_BATCH, BatchId(held + 50))
+    line = parts.Done(job.spec.stages[2].stage, (job.spec.stages[2].stage,), NO_BATCH, BatchId(held + 50))
     stale = msg.DoneReport(
         job.spec.job, Generation(job.generation - 1), WorkerId(reporter.id), (line,), (), whole=False
     )

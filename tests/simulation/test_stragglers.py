@@ -23,7 +23,7 @@ from drizzle_streams.core.stragglers import PENANCE_S, Stragglers
 from drizzle_streams.core.worker_job import WorkerJob
 from drizzle_streams.model.ids import BatchId, JobId, WorkerId
 from drizzle_streams.model.job import JobSpec
-from drizzle_streams.protocol.messages import NO_COPIES, Copies
+from drizzle_streams.protocol.parts import NO_COPIES, Copies
 from tests.simulation import checkers
 from tests.simulation.checkers import demand_everything, demand_flatness, demand_progress
 from tests.simulation.disks import BrokenPromiseError

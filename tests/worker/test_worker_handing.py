@@ -8,7 +8,7 @@ from drizzle_streams.core import actions as act
 from drizzle_streams.core.arrivals import mask_of
 from drizzle_streams.errors import ProtocolError
 from drizzle_streams.model.ids import BatchId, WorkerId
-from drizzle_streams.protocol.messages import Former
+from drizzle_streams.protocol.parts import Former
 from drizzle_streams.transport.base import NotFoundError
 from drizzle_streams.worker.counters import Refusal
 from drizzle_streams.worker.handing import Handing

@@ -11,7 +11,7 @@ from drizzle_streams.core import events as ev
 from drizzle_streams.model.ids import BatchId, CohortId, PartitionId, StageId, WorkerId
 from drizzle_streams.model.job import JobSpec
 from drizzle_streams.model.snapshot import SnapshotRef
-from drizzle_streams.protocol.messages import Former
+from drizzle_streams.protocol.parts import Former
 from drizzle_streams.transport.base import NotFoundError
 from drizzle_streams.worker.counters import Refusal
 from drizzle_streams.worker.jobs import JobRun

@@ -39,7 +39,8 @@ from drizzle_streams.model.placement import Placement, StreamLayout
 from drizzle_streams.model.snapshot import SnapshotRef
 from drizzle_streams.model.task import TaskKey
 from drizzle_streams.protocol.jobfile import JobFile, pack_job
-from drizzle_streams.protocol.messages import BlocksReady, Former, Offer
+from drizzle_streams.protocol.messages import BlocksReady, Offer
+from drizzle_streams.protocol.parts import Former
 from drizzle_streams.protocol.tokens import Keyring
 from drizzle_streams.runtime.clock import ClusterClock
 from drizzle_streams.stores.memory import MemorySnapshotStore

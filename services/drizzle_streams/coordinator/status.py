@@ -20,7 +20,7 @@ from drizzle_streams.core.headroom import headroom
 from drizzle_streams.core.membership import Member
 from drizzle_streams.core.tuning.facts import Decision
 from drizzle_streams.model.ids import BatchId, WorkerId
-from drizzle_streams.protocol.messages import Copies
+from drizzle_streams.protocol.parts import Copies
 from drizzle_streams.protocol.records import GroupRecord
 
 RECENT_BATCHES = 200

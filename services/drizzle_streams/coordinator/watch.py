@@ -17,7 +17,7 @@ from drizzle_streams.core.coordinator_job import CoordinatorJob
 from drizzle_streams.core.coordinator_standing import ACTIVE
 from drizzle_streams.core.machine import Persist, Put
 from drizzle_streams.model.ids import JobId, NodeId
-from drizzle_streams.protocol.messages import NO_COPIES, Copies
+from drizzle_streams.protocol.parts import NO_COPIES, Copies
 from drizzle_streams.protocol.records import CheckpointRecord, GroupRecord, JobPhase
 from drizzle_streams.telemetry.metrics import CoordinatorMetrics
 from drizzle_streams.telemetry.tuning import FIXED

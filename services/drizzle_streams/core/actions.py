@@ -26,7 +26,7 @@ from drizzle_streams.model.job import JobSpec
 from drizzle_streams.model.replanning import StageChoice
 from drizzle_streams.model.snapshot import SnapshotRef
 from drizzle_streams.model.task import TaskKey
-from drizzle_streams.protocol.messages import Former
+from drizzle_streams.protocol.parts import Former
 
 INPUT = StageId(-1)
 """The upstream "stage" of a stage that reads a stream."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from drizzle_streams.core.actions import Fragment, Piece
 from drizzle_streams.model.ids import BatchId, PartitionId, StageId
-from drizzle_streams.protocol.messages import Missing
+from drizzle_streams.protocol.parts import Missing
 
 Upstream = tuple[StageId, PartitionId]
 

@@ -11,6 +11,7 @@ from drizzle_streams.core.coordinator_launches import JobLaunches
 from drizzle_streams.core.machine import Effects
 from drizzle_streams.model.ids import BatchId, NodeId, PartitionId, StageId, WorkerId
 from drizzle_streams.protocol import messages as msg
+from drizzle_streams.protocol import parts
 from drizzle_streams.protocol.records import BlocksRecord, CheckpointRecord, JobPhase, JobRecord, job_key
 
 
@@ -41,7 +42,7 @@ class JobCommits(JobLaunches):
         record = CheckpointRecord(self.checkpoints.committed, self.checkpoints.previous)
         out.put(job_key(self.spec.job, "checkpoint"), record)
 
-    def _blocks_held(self) -> tuple[msg.Available, ...]:
+    def _blocks_held(self) -> tuple[parts.Available, ...]:
         """Shuffle metadata: which worker holds which stage's blocks up to which batch."""
         found: dict[tuple[StageId, WorkerId, BatchId], list[PartitionId]] = {}
         for stage in self.spec.stages:
@@ -52,7 +53,7 @@ class JobCommits(JobLaunches):
                         found.setdefault((stage.stage, owner, last), []).append(p)
         first = BatchId(self.checkpoints.committed.batch + 1)
         return tuple(
-            msg.Available(stage, tuple(ps), owner, first, last)
+            parts.Available(stage, tuple(ps), owner, first, last)
             for (stage, owner, last), ps in found.items()
             if last >= first
         )

@@ -20,6 +20,7 @@ from drizzle_streams.core.resizing import Before
 from drizzle_streams.model.ids import BatchId, Generation, NodeId, PartitionId, SourceId, StageId, WorkerId
 from drizzle_streams.model.job import Scheduling
 from drizzle_streams.protocol import messages as msg
+from drizzle_streams.protocol import parts
 from drizzle_streams.protocol.records import AssignRecord, JobPhase, JobRecord, Relief, job_key
 
 
@@ -172,7 +173,7 @@ class CoordinatorJob(JobResizes):
             out.send(NodeId(source), self._assign(plan.needed, ()))
 
     def _assign(
-        self, needed: tuple[tuple[BatchId, ...], ...], adoptions: tuple[msg.Adoption, ...]
+        self, needed: tuple[tuple[BatchId, ...], ...], adoptions: tuple[parts.Adoption, ...]
     ) -> msg.Assign:
         return msg.Assign(
             spec=self.spec,

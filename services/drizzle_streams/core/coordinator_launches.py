@@ -15,6 +15,7 @@ from drizzle_streams.core.planner import next_group
 from drizzle_streams.model.ids import NO_BATCH, BatchId, NodeId
 from drizzle_streams.model.job import Scheduling
 from drizzle_streams.protocol import messages as msg
+from drizzle_streams.protocol import parts
 from drizzle_streams.protocol.records import GroupRecord, job_key
 
 
@@ -113,7 +114,7 @@ class JobLaunches(JobStanding):
                 continue
             self._stage_launched[stage.stage] = batch
             available = tuple(
-                msg.Available(upstream, begun, owner, batch, batch)
+                parts.Available(upstream, begun, owner, batch, batch)
                 for upstream in stage.inputs
                 for owner, partitions in self.placement.by_owner(upstream).items()
                 if (begun := self.progress.begun(upstream, partitions, batch))

@@ -38,6 +38,7 @@ from drizzle_streams.model.ids import (
 from drizzle_streams.model.job import JobSpec
 from drizzle_streams.model.placement import Placement, StreamLayout
 from drizzle_streams.protocol import messages as msg
+from drizzle_streams.protocol import parts
 from drizzle_streams.protocol.records import AssignRecord, CheckpointRecord, GroupRecord, JobPhase, JobRecord
 
 RECOVERIES_KEPT_MAX = 100
@@ -172,7 +173,7 @@ class JobStanding:
         if self.layouts:
             self.progress.begin_at(first_batches(self.spec, self.layouts))
 
-    def hear_holding(self, worker: WorkerId, holding: msg.JobHolding) -> None:
+    def hear_holding(self, worker: WorkerId, holding: parts.JobHolding) -> None:
         """A returning worker's word, while a new coordinator collects what there is.
 
         The remembered owner of a partition wins over others who hold it as well. What is said of

@@ -8,6 +8,7 @@ from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.story import Story
 from drizzle_streams.model.ids import NodeId, PartitionId
 from drizzle_streams.protocol import messages as msg
+from drizzle_streams.protocol import parts
 
 
 def answer_overdue(job: CoordinatorJob, ask: msg.Overdue, story: Story, now: float, out: Effects) -> None:
@@ -29,7 +30,7 @@ def answer_overdue(job: CoordinatorJob, ask: msg.Overdue, story: Story, now: flo
         story.tell(now, "TaskOverdue", text, job.spec.job)
 
 
-def _owing(job: CoordinatorJob, ask: msg.Overdue, missing: msg.Missing) -> dict[NodeId, list[PartitionId]]:
+def _owing(job: CoordinatorJob, ask: msg.Overdue, missing: parts.Missing) -> dict[NodeId, list[PartitionId]]:
     owing: dict[NodeId, list[PartitionId]] = {}
     if missing.stage == act.INPUT:
         stream = job.spec.stage(ask.stage).stream

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from drizzle_streams.core.late_sources import FirstBatches
 from drizzle_streams.model.ids import NO_BATCH, BatchId, PartitionId, StageId
 from drizzle_streams.model.job import JobSpec, relaid
-from drizzle_streams.protocol.messages import BatchLatency
+from drizzle_streams.protocol.parts import BatchLatency
 
 LATENCIES_KEPT_MAX = 50_000
 

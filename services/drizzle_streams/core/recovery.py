@@ -27,7 +27,7 @@ from drizzle_streams.model.ids import BatchId, PartitionId, StageId, WorkerId
 from drizzle_streams.model.job import JobSpec, StageSpec
 from drizzle_streams.model.placement import Placement
 from drizzle_streams.model.snapshot import Checkpoint, SnapshotRef
-from drizzle_streams.protocol.messages import Adoption, Available, Former
+from drizzle_streams.protocol.parts import Adoption, Available, Former
 
 
 @dataclass(frozen=True, slots=True)

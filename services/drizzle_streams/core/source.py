@@ -16,6 +16,7 @@ from drizzle_streams.core.source_job import SEAL_RETRY_S, SourceJob
 from drizzle_streams.model.bounds import Bounds
 from drizzle_streams.model.ids import COORDINATOR, Generation, JobId, NodeId, SourceId, StageId
 from drizzle_streams.protocol import messages as msg
+from drizzle_streams.protocol import parts
 
 HELLO_INTERVAL_S = 0.5
 HEARTBEATS_PER_LEASE = 5
@@ -207,7 +208,7 @@ class Source:
     def _hello(self, now: float, out: Effects) -> None:
         self.welcomed = False
         self._beat_at = now + HELLO_INTERVAL_S
-        jobs = tuple(msg.SourceHolding(job.job, job.sealed) for job in self.jobs.values())
+        jobs = tuple(parts.SourceHolding(job.job, job.sealed) for job in self.jobs.values())
         hello = msg.SourceHello(self.settings.source, self.settings.address, self.settings.partitions, jobs)
         out.send(COORDINATOR, hello)
 

@@ -31,6 +31,7 @@ from drizzle_streams.model.ids import (
 from drizzle_streams.model.job import JobSpec, Scheduling, StageSpec
 from drizzle_streams.model.placement import Placement
 from drizzle_streams.protocol import messages as msg
+from drizzle_streams.protocol import parts
 
 IN_FLIGHT_MAX = 8
 """Batches offered and not yet computed; at the bound the source waits and the next batch grows."""
@@ -344,10 +345,12 @@ class SourceJob:
         """Whether something is late that nobody could be asked to copy yet."""
         return any(r.copies is not None and r.copies.awaits_backup for r in self.readings.values())
 
-    def copied(self) -> msg.Copies:
+    def copied(self) -> parts.Copies:
         """Copies of all stages since this source started."""
         made = [reading.copies for reading in self.readings.values() if reading.copies is not None]
-        return msg.Copies(sum(c.started for c in made), sum(c.won for c in made), sum(c.wasted for c in made))
+        return parts.Copies(
+            sum(c.started for c in made), sum(c.won for c in made), sum(c.wasted for c in made)
+        )
 
     def commit(self, batch: BatchId, out: Effects) -> None:
         """Two checkpoints are durable: bounds and input behind the older one are nobody's need any more."""

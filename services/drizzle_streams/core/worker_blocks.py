@@ -34,6 +34,7 @@ from drizzle_streams.model.placement import Placement, StreamLayout
 from drizzle_streams.model.replanning import ChosenFrom, StageSeen
 from drizzle_streams.model.task import TaskError
 from drizzle_streams.protocol import messages as msg
+from drizzle_streams.protocol import parts
 
 EARLY_BATCHES_MAX = 4_096
 """How far beyond the oldest uncomputed batch arrivals are kept; past it they are
@@ -82,8 +83,8 @@ class JobBlocks:
         self.fetching: set[act.FetchBlocks | act.FetchInput] = set()
         self.report_due = False
         self._report_whole = False
-        self.latencies: list[msg.BatchLatency] = []
-        self.lateness: list[msg.TaskLateness] = []
+        self.latencies: list[parts.BatchLatency] = []
+        self.lateness: list[parts.TaskLateness] = []
         self.chosen: tuple[ChosenFrom, ...] = ()
         self.seen: dict[StageId, StageSeen] = {}
         self._cohorts_made = 0
@@ -145,7 +146,7 @@ class JobBlocks:
 
     def _tell(self, stage: StageId, wanted: Wanted, run: Run, out: Effects) -> None:
         """To another worker by message; to ourselves at once."""
-        line = msg.Available(stage, run.partitions, self.worker, run.first, run.last)
+        line = parts.Available(stage, run.partitions, self.worker, run.first, run.last)
         ready = self._ready(line, wanted.downstream, wanted.partitions, run.sealed_at_ms)
         if wanted.owner == self.worker:
             self._local_blocks(ready)
@@ -154,7 +155,7 @@ class JobBlocks:
 
     def _ready(
         self,
-        line: msg.Available,
+        line: parts.Available,
         downstream: StageId,
         wanted: tuple[PartitionId, ...],
         sealed_at_ms: float = 0.0,

@@ -24,6 +24,7 @@ from drizzle_streams.model.job import StageSpec
 from drizzle_streams.model.replanning import StageSeen, added, choice_at
 from drizzle_streams.model.task import TaskKey
 from drizzle_streams.protocol import messages as msg
+from drizzle_streams.protocol import parts
 
 OUTPUTS_PENDING_MAX = 16
 """Computed batches whose output the sink has not taken; at the bound the cohort waits (back-pressure)."""
@@ -77,7 +78,7 @@ class WorkerJob(JobLaunches):
         if not kept:
             del self.cohorts[cohort.cohort]
 
-    def _adopt(self, adoption: msg.Adoption, now: float, out: Effects) -> None:
+    def _adopt(self, adoption: parts.Adoption, now: float, out: Effects) -> None:
         """Partitions become a cohort; those held already and not behind are left alone."""
         behind = {c.cohort for c in self._of_stage(adoption.stage) if self._is_short(c, adoption)}
         for cohort in self._of_stage(adoption.stage):
@@ -91,7 +92,7 @@ class WorkerJob(JobLaunches):
             ready = self._ready(line, adoption.stage, adoption.partitions)
             self.blocks_ready(ready, carried=False, out=out)
 
-    def _is_short(self, cohort: Cohort, adoption: msg.Adoption) -> bool:
+    def _is_short(self, cohort: Cohort, adoption: parts.Adoption) -> bool:
         """Whether a cohort is behind, or came in too late to have the blocks from there on."""
         if cohort.next <= adoption.first:
             return cohort.next < adoption.first
@@ -100,7 +101,7 @@ class WorkerJob(JobLaunches):
         return has_readers and not self.retained.has(adoption.stage, adoption.first, shared)
 
     def _open(
-        self, adoption: msg.Adoption, partitions: tuple[PartitionId, ...], now: float, out: Effects
+        self, adoption: parts.Adoption, partitions: tuple[PartitionId, ...], now: float, out: Effects
     ) -> None:
         self._cohorts_made += 1
         before = BatchId(adoption.first - 1)
@@ -209,7 +210,7 @@ class WorkerJob(JobLaunches):
         sealed_at_ms = cohort.sealed_at_ms.get(key.batch, 0.0)
         if self.spec.speculation and sealed_at_ms and not self.replays(cohort):
             late_ms = now * 1000.0 - sealed_at_ms
-            self.lateness.append(msg.TaskLateness(stage.stage, key.batch, late_ms))
+            self.lateness.append(parts.TaskLateness(stage.stage, key.batch, late_ms))
         if self.spec.downstream(stage.stage):
             self._hand_on(stage, cohort, key.batch, sealed_at_ms, out)
         if stage.stream is not None:
@@ -268,7 +269,7 @@ class WorkerJob(JobLaunches):
             sealed_at_ms = cohort.sealed_at_ms.pop(BatchId(batch), 0.0)
             if final and sealed_at_ms:
                 took_ms = now * 1000.0 - sealed_at_ms
-                self.latencies.append(msg.BatchLatency(BatchId(batch), took_ms, sealed_at_ms))
+                self.latencies.append(parts.BatchLatency(BatchId(batch), took_ms, sealed_at_ms))
         cohort.done = last
         self.report_due = True
 

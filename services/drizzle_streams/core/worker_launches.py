@@ -14,6 +14,7 @@ from drizzle_streams.core.worker_blocks import JobBlocks
 from drizzle_streams.model.ids import BatchId, StageId
 from drizzle_streams.model.job import Scheduling
 from drizzle_streams.protocol import messages as msg
+from drizzle_streams.protocol import parts
 
 SEEN_BATCHES_MIN = 40
 """Batches of stages that are summed up before they are reported: statistics need not come soon."""
@@ -91,11 +92,11 @@ class JobLaunches(JobBlocks):
     def report(self) -> msg.DoneReport:
         """What has been done since the last report, by ranges; everything after a new generation."""
         whole, self._report_whole = self._report_whole, False
-        done: list[msg.Done] = []
+        done: list[parts.Done] = []
         for cohort in self.cohorts.values():
             if whole or cohort.done > cohort.reported:
                 first = BatchId(cohort.reported + 1)
-                done.append(msg.Done(cohort.stage, cohort.partitions, first, cohort.done))
+                done.append(parts.Done(cohort.stage, cohort.partitions, first, cohort.done))
                 cohort.reported = cohort.done
         latencies = tuple(self.latencies)
         lateness = tuple(self.lateness)
@@ -109,16 +110,16 @@ class JobLaunches(JobBlocks):
             self.spec.job, self.generation, self.worker, tuple(done), latencies, whole, lateness, seen
         )
 
-    def holding(self) -> msg.JobHolding:
+    def holding(self) -> parts.JobHolding:
         """What this worker holds: the version of every partition whose state is here."""
         done = tuple(
-            msg.Done(c.stage, c.partitions, BatchId(c.done + 1), c.done)
+            parts.Done(c.stage, c.partitions, BatchId(c.done + 1), c.done)
             for c in self.cohorts.values()
             if c.open
         )
-        return msg.JobHolding(self.spec.job, self.generation, done)
+        return parts.JobHolding(self.spec.job, self.generation, done)
 
-    def overdue(self, cohort: Cohort) -> tuple[msg.Missing, ...]:
+    def overdue(self, cohort: Cohort) -> tuple[parts.Missing, ...]:
         """What the cohort's next task still awaits."""
         table = self.arrivals[cohort.stage]
         if self.spec.stages[cohort.stage].stream is not None:

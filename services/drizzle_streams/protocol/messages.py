@@ -27,112 +27,18 @@ from drizzle_streams.model.placement import Placement, StreamLayout
 from drizzle_streams.model.replanning import ChosenFrom, StageSeen
 from drizzle_streams.model.snapshot import SnapshotRef
 from drizzle_streams.model.task import TaskError
-
-# --- values inside messages ---------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """Batches first..last (inclusive) of some partitions of a stage are done."""
-
-    stage: StageId
-    partitions: tuple[PartitionId, ...]
-    first: BatchId
-    last: BatchId
-
-
-@dataclass(frozen=True, slots=True)
-class JobHolding:
-    """What a worker holds of a job: `done[i].last` is the version it stands at."""
-
-    job: JobId
-    generation: Generation
-    done: tuple[Done, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class SourceHolding:
-    """How far a source has sealed a job's batches (the last sealed batch)."""
-
-    job: JobId
-    sealed: BatchId
-
-
-@dataclass(frozen=True, slots=True)
-class Available:
-    """Blocks of an upstream stage that `worker` holds: one line of a pre-filled dependency list."""
-
-    stage: StageId
-    partitions: tuple[PartitionId, ...]
-    worker: WorkerId
-    first: BatchId
-    last: BatchId
-
-
-@dataclass(frozen=True, slots=True)
-class Former:
-    """A living worker that owned partitions before: their state at the boundary may be had from it.
-
-    `of`: how many partitions the stage had then; 0 means as many as it has.
-    """
-
-    worker: WorkerId
-    partitions: tuple[PartitionId, ...]
-    of: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Adoption:
-    """Partitions that their owner takes over: restore, then replay from `first` (section 3.3).
-
-    State comes from its `formers` where they still have just that version, else from `snapshots`.
-    """
-
-    stage: StageId
-    partitions: tuple[PartitionId, ...]
-    first: BatchId
-    snapshots: tuple[SnapshotRef, ...]
-    available: tuple[Available, ...]
-    formers: tuple[Former, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """Upstream partitions of a stage from which nothing has come for a batch."""
-
-    stage: StageId
-    partitions: tuple[PartitionId, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class BatchLatency:
-    """One batch's time from sealed to done on one worker, and when it was sealed, cluster time."""
-
-    batch: BatchId
-    milliseconds: float
-    sealed_at_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class Copies:
-    """Copies of straggling tasks: started; first with the result; second with it."""
-
-    started: int
-    won: int
-    wasted: int
-
-
-NO_COPIES = Copies(0, 0, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class TaskLateness:
-    """How long after a batch was sealed a stage's task of it ended on one worker."""
-
-    stage: StageId
-    batch: BatchId
-    milliseconds: float
-
+from drizzle_streams.protocol.parts import (
+    NO_COPIES,
+    Adoption,
+    Available,
+    BatchLatency,
+    Copies,
+    Done,
+    JobHolding,
+    Missing,
+    SourceHolding,
+    TaskLateness,
+)
 
 # --- to the coordinator -------------------------------------------------------------------
 

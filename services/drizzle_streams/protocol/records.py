@@ -15,7 +15,7 @@ from drizzle_streams.model.job import JobSpec
 from drizzle_streams.model.placement import Placement, StreamLayout
 from drizzle_streams.model.replanning import ChosenFrom
 from drizzle_streams.model.snapshot import Checkpoint
-from drizzle_streams.protocol.messages import Available
+from drizzle_streams.protocol.parts import Available
 
 
 class JobPhase(StrEnum):

@@ -25,7 +25,7 @@ from drizzle_streams.core.arrivals import mask_of
 from drizzle_streams.engine.state import StageState, united
 from drizzle_streams.errors import DrizzleError, ProtocolError, UnreachableError, explain
 from drizzle_streams.model.ids import BatchId, JobId, NodeId, PartitionId, StageId
-from drizzle_streams.protocol.messages import Former
+from drizzle_streams.protocol.parts import Former
 from drizzle_streams.transport.base import NotFoundError
 from drizzle_streams.worker.bench import Bench
 from drizzle_streams.worker.bundles import pack_share, unpack_share
