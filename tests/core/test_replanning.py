@@ -10,7 +10,15 @@ from drizzle_streams.core.replanning import BATCHES_MIN, CHOSEN_MAX, Replanning
 from drizzle_streams.core.story import Story
 from drizzle_streams.model.ids import NO_BATCH, BatchId, GroupId, JobId, StageId, StreamId
 from drizzle_streams.model.job import JobSpec, Scheduling, StageSpec
-from drizzle_streams.model.replanning import ChosenFrom, FilterSeen, StageChoice, StageSeen, added, choice_at
+from drizzle_streams.model.replanning import (
+    JOIN_BROADCAST_BYTES_MAX,
+    ChosenFrom,
+    FilterSeen,
+    StageChoice,
+    StageSeen,
+    added,
+    choice_at,
+)
 from drizzle_streams.protocol.records import GroupRecord
 
 MAP, REDUCE = StageId(0), StageId(1)
@@ -27,12 +35,13 @@ class Groups:
         self.story = Story()
         self.replanning = Replanning(spec, self.story)
         self.first = 0
+        self.workers = 2
 
     def launch(self, *seen: StageSeen, committed: int = -1) -> GroupRecord:
         self.replanning.heard(seen)
         group = GroupRecord(GroupId(self.first // 10), BatchId(self.first), BatchId(self.first + 9), 0.0)
         self.first += 10
-        return self.replanning.planned(group, BatchId(committed), 0.0)
+        return self.replanning.planned(group, BatchId(committed), 0.0, self.workers)
 
 
 def mapped(left: float, *, partial: bool = True, batches: int = 10 * BATCHES_MIN) -> StageSeen:
@@ -148,7 +157,7 @@ def test_a_new_coordinator_goes_on_with_the_choices() -> None:
     after = Replanning(SPEC, Story())
     after.restore(group)
     due = GroupRecord(GroupId(1), BatchId(10), BatchId(19), 0.0)
-    assert after.planned(due, NO_BATCH, 0.0).chosen == group.chosen
+    assert after.planned(due, NO_BATCH, 0.0, 2).chosen == group.chosen
 
 
 def test_what_ran_under_other_choices_is_not_added_up() -> None:
@@ -170,3 +179,59 @@ def test_reasons_name_everything_that_is_decided() -> None:
     ]
     assert "50% of the rows" in reasons[0].why
     assert [one.what for one in groups.replanning.reasons(StageChoice(REDUCE))] == ["partitions"]
+
+
+def joining(table_bytes: float, *, broadcast: bool = False) -> StageSeen:
+    """What a stage saw whose join may be shuffled."""
+    return StageSeen(
+        MAP, 10 * BATCHES_MIN, join_rows=7_000_000, join_bytes=round(table_bytes), broadcast=broadcast
+    )
+
+
+@pytest.mark.parametrize(("workers", "broadcast"), [(1, True), (2, True), (4, None), (128, None)])
+def test_a_table_is_shuffled_where_whole_it_is_much_more_than_a_workers_share(
+    workers: int, broadcast: bool | None
+) -> None:
+    groups = Groups()
+    groups.workers = workers
+    group = groups.launch(joining(1.5 * JOIN_BROADCAST_BYTES_MAX))
+    choice = choice_at(group.chosen, group.first, MAP)
+    assert (None if choice is None else choice.broadcast) is broadcast
+
+
+def test_the_join_follows_the_workers_with_a_gap_between_doing_and_undoing() -> None:
+    groups = Groups()
+    table = 1.5 * JOIN_BROADCAST_BYTES_MAX
+    groups.launch(joining(table))
+    assert groups.replanning.choice(MAP).broadcast is True
+    for workers, table_bytes, wanted in (
+        (4, table, False),  # 1.13 of the bound
+        (2, 1.8 * JOIN_BROADCAST_BYTES_MAX, False),  # 0.9 of it: not little enough to go back
+        (2, table, True),  # 0.75
+        (3, 1.4 * JOIN_BROADCAST_BYTES_MAX, True),  # 0.93: not too much to stay
+    ):
+        groups.workers = workers
+        now = groups.replanning.choice(MAP).broadcast
+        for _ in range(10):
+            groups.launch(joining(table_bytes, broadcast=now is True))
+        assert groups.replanning.choice(MAP).broadcast is wanted
+
+
+def test_a_join_says_where_it_is_made_and_why() -> None:
+    groups = Groups()
+    groups.workers = 8
+    groups.launch(joining(100 << 20))
+    (reason,) = (r for r in groups.replanning.reasons(groups.replanning.choice(MAP)) if r.what == "join")
+    assert reason.how == "shuffled"
+    assert "104,857,600 bytes" in reason.why
+    assert "each of 8 workers" in reason.why
+    groups.replanning.seen.clear()
+    groups.launch(joining(1000, broadcast=True))
+    (reason,) = (r for r in groups.replanning.reasons(groups.replanning.choice(MAP)) if r.what == "join")
+    assert reason.how == "broadcast"
+
+
+def test_rows_that_are_routed_to_a_join_say_nothing_about_aggregation() -> None:
+    group = Groups().launch(replace(joining(100 << 20), rows=100_000, shuffled=100_000))
+    choice = choice_at(group.chosen, group.first, MAP)
+    assert choice is None or choice.partial

@@ -30,7 +30,7 @@ def test_a_changed_plan_says_what_and_why() -> None:
     )
     job.replanning.heard((seen,))
     due = GroupRecord(GroupId(3), BatchId(15), BatchId(19), 0.0)
-    job.replanning.planned(due, BatchId(10), 1.0)
+    job.replanning.planned(due, BatchId(10), 1.0, 2)
     job.replanning.heard((seen,))
     plan = explained(job)
     assert (plan["replans"], plan["since_batch"]) == (1, 15)

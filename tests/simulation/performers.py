@@ -225,8 +225,10 @@ class SimWorker:
                 return ev.TaskCrashed(key, lost)  # a copy's; the real worker says so, too
             if key.stage == 0:
                 self._map(action)
-            else:
+            elif self.spec.stages[key.stage].stateful:
                 self._reduce(action)
+            else:
+                self._join(action)
             self._weigh()
             return ev.TaskFinished(key, self._seen(action))
 
@@ -259,6 +261,13 @@ class SimWorker:
         held = self.blocks.setdefault((0, action.key.batch), {})
         for partition, sums in self._collect(action).items():
             held[partition] = sums
+
+    def _join(self, action: act.RunTask) -> None:
+        news = sum_records(pair for sums in self._collect(action).values() for pair in sums.items())
+        held = self.blocks.setdefault((int(action.key.stage), int(action.key.batch)), {})
+        for partition in action.partitions:
+            rows = for_partitions(int(action.key.stage), news, [partition], self._of(action.key.stage))
+            held[partition] = by_group(rows)
 
     def _reduce(self, action: act.RunTask) -> None:
         cohort = self.cohorts[action.key.cohort]

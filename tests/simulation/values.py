@@ -3,6 +3,7 @@
 Stage 0 reads (key, value) records and sums them per key. Stage 1 keeps a running sum per key
 and hands on what changed per group (key modulo GROUPS). Stage 2 keeps a running sum per
 group and writes it. So a record that is lost, doubled or taken from another batch shows.
+With `joins` stage 1 is like a join: it keeps nothing, what it hands on is the same.
 """
 
 from __future__ import annotations
@@ -31,13 +32,14 @@ def spec(
     every_ms: float = 400.0,
     *,
     resizable: bool = False,
+    joins: bool = False,
 ) -> JobSpec:
     """The job as it is submitted; the stream's partitions are laid out by the coordinator."""
     return JobSpec(
         job=JOB,
         stages=(
             StageSpec(StageId(0), 0, stream=STREAM),
-            _reduce(1, STAGE1_PARTITIONS, resizable=resizable),
+            _join(1, STAGE1_PARTITIONS) if joins else _reduce(1, STAGE1_PARTITIONS, resizable=resizable),
             _reduce(2, STAGE2_PARTITIONS, resizable=resizable),
         ),
         key_groups=KEY_GROUPS,
@@ -86,3 +88,7 @@ def _reduce(stage: int, partitions: int, *, resizable: bool) -> StageSpec:
         writes_output=stage == 2,
         partitions_least=1 if resizable else 0,
     )
+
+
+def _join(stage: int, partitions: int) -> StageSpec:
+    return StageSpec(StageId(stage), partitions, inputs=(StageId(stage - 1),))

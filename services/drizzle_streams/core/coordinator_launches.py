@@ -37,7 +37,8 @@ class JobLaunches(JobStanding):
                 frontier=progress.frontier,
                 latencies=progress.latencies,
             )
-            planned = self.replanning.planned(sized, self.checkpoints.floor, now)
+            workers = len(self.planned_workers)
+            planned = self.replanning.planned(sized, self.checkpoints.floor, now, workers)
             self._launch_group(planned, out)
 
     def _spaced(self, group: GroupRecord, now: float) -> GroupRecord:

@@ -9,9 +9,11 @@ Rules, each with a gap between doing and undoing, and patience that doubles with
   back where less than `ON_BELOW` of the rows would be left.
 - Neighbouring filters that cannot fail go by what they let through, the least first, where that
   saves a share of `GAIN_MIN` of their work.
+- A table that may be shuffled is broadcast where a worker would hold no more of it beyond its share
+  than `JOIN_BROADCAST_BYTES_MAX`: on one worker always, and the less the more workers there are.
 
-Static tables are broadcast whatever their size, the only join there is. The number of partitions
-of a shuffle changes with the workers, and at boundaries only: see `core.resizing`.
+The number of partitions of a shuffle changes with the workers, and at boundaries only: see
+`core.resizing`.
 """
 
 from __future__ import annotations
@@ -25,7 +27,14 @@ from operator import mul
 from drizzle_streams.core.story import Story
 from drizzle_streams.model.ids import NO_BATCH, BatchId, StageId
 from drizzle_streams.model.job import JobSpec, Scheduling
-from drizzle_streams.model.replanning import ChosenFrom, FilterSeen, StageChoice, StageSeen, added
+from drizzle_streams.model.replanning import (
+    JOIN_BROADCAST_BYTES_MAX,
+    ChosenFrom,
+    FilterSeen,
+    StageChoice,
+    StageSeen,
+    added,
+)
 from drizzle_streams.protocol.records import GroupRecord
 
 OFF_ABOVE = 0.9
@@ -34,6 +43,8 @@ ON_BELOW = 0.7
 """Share of rows that aggregation behind the shuffle leaves; below it it would have paid before it."""
 GAIN_MIN = 0.2
 """Share of the filters' work that another order has to save."""
+BROADCAST_AGAIN = 0.8
+"""Share of `JOIN_BROADCAST_BYTES_MAX` below which a shuffled table is broadcast."""
 BATCHES_MIN = 40
 """Batches (of any worker) that must have been seen under a choice before it is judged."""
 ROWS_MIN = 1_000
@@ -63,6 +74,7 @@ class Replanning:
     seen: dict[StageId, StageSeen] = field(default_factory=dict[StageId, StageSeen])
     changes: dict[StageId, int] = field(default_factory=dict[StageId, int])
     launched: BatchId = NO_BATCH
+    workers: int = 1
 
     @property
     def replans(self) -> int:
@@ -79,8 +91,9 @@ class Replanning:
             for seen in reports:
                 self.seen[seen.stage] = added(self.seen.get(seen.stage), seen)
 
-    def planned(self, group: GroupRecord, committed: BatchId, now: float) -> GroupRecord:
-        """The group that is due, with the choices that hold from its first batch on."""
+    def planned(self, group: GroupRecord, committed: BatchId, now: float, workers: int) -> GroupRecord:
+        """The group that is due on so many workers, with the choices that hold from its first batch on."""
+        self.workers = max(1, workers)
         if not self.spec.replanning or self.spec.scheduling is not Scheduling.GROUP:
             return group
         newest = self.chosen[-1] if self.chosen else None
@@ -98,7 +111,12 @@ class Replanning:
         found: dict[StageId, StageChoice] = {}
         for stage in self.spec.stages:
             before = present.get(stage.stage, StageChoice(stage.stage))
-            after = replace(before, partial=self._partial(before), filters=self._filters(before))
+            after = replace(
+                before,
+                partial=self._partial(before),
+                filters=self._filters(before),
+                broadcast=self._broadcast(before),
+            )
             if after != before and self._patient(stage.stage):
                 found[stage.stage] = after
                 self.changes[stage.stage] = self.changes.get(stage.stage, 0) + 1
@@ -132,9 +150,23 @@ class Replanning:
 
     def _partial(self, before: StageChoice) -> bool:
         left = self.left(before.stage)
-        if left is None:
+        if left is None or self._joins(before.stage):
             return before.partial
         return left <= OFF_ABOVE if before.partial else left < ON_BELOW
+
+    def _joins(self, stage: StageId) -> bool:
+        """Whether the stage has a join that may be shuffled: then what it gives is not always aggregated."""
+        return stage in self.seen and self.seen[stage].join_bytes > 0
+
+    def _broadcast(self, before: StageChoice) -> bool | None:
+        """Where the join is made; as it is while the choice was not seen at work."""
+        if not self._joins(before.stage):
+            return before.broadcast
+        seen = self.seen[before.stage]
+        beyond = _beyond_share(seen.join_bytes, self.workers)
+        bound = JOIN_BROADCAST_BYTES_MAX * (1.0 if seen.broadcast else BROADCAST_AGAIN)
+        wanted = beyond <= bound
+        return before.broadcast if wanted is seen.broadcast else wanted
 
     def _filters(self, before: StageChoice) -> tuple[int, ...]:
         seen = self.seen.get(before.stage)
@@ -157,7 +189,7 @@ class Replanning:
         """Why a stage runs so: everything that can be decided about it, with its figures."""
         stage, seen = self.spec.stage(choice.stage), self.seen.get(choice.stage)
         found: list[Reason] = []
-        if self.spec.downstream(choice.stage):
+        if self.spec.downstream(choice.stage) and not self._joins(choice.stage):
             left = self.left(choice.stage)
             why = "not measured yet" if left is None else f"it leaves {left:.0%} of the rows"
             how = "before the shuffle and after it" if choice.partial else "only after the shuffle"
@@ -168,12 +200,31 @@ class Replanning:
             found.append(Reason("filters", f"in the order {list(order)}", f"each lets through {let}"))
         if seen is not None and seen.side_rows:
             size = f"{seen.side_rows:,} rows, {seen.side_bytes:,} bytes"
-            found.append(Reason("join", "broadcast", f"{size}; static tables always are"))
+            found.append(
+                Reason("join", "broadcast", f"{size}; so small a table always is, or the job says so")
+            )
+        if seen is not None and seen.join_bytes:
+            found.append(self._join_reason(seen, choice))
         if stage.stream is None:
             least = stage.partitions_least
             why = f"by the number of workers; {least} at least" if least else "the job says so"
             found.append(Reason("partitions", str(stage.partitions), why))
         return tuple(found)
+
+    def _join_reason(self, seen: StageSeen, choice: StageChoice) -> Reason:
+        beyond = _beyond_share(seen.join_bytes, self.workers)
+        broadcast = seen.broadcast if choice.broadcast is None else choice.broadcast
+        return Reason(
+            "join",
+            "broadcast" if broadcast else "shuffled",
+            f"{seen.join_rows:,} rows, {seen.join_bytes:,} bytes: whole, each of {self.workers} workers "
+            f"would hold {beyond:,} bytes beyond its share; {JOIN_BROADCAST_BYTES_MAX:,} may be",
+        )
+
+
+def _beyond_share(table_bytes: int, workers: int) -> int:
+    """Bytes that a worker holds of a whole table beyond what it would of one spread over all."""
+    return table_bytes - table_bytes // workers
 
 
 def _since(chosen: tuple[ChosenFrom, ...], committed: BatchId) -> tuple[ChosenFrom, ...]:

@@ -8,20 +8,26 @@ first run did, and still all workers run a batch under the same one. What is dec
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from drizzle_streams.model.ids import BatchId, StageId
+
+JOIN_BROADCAST_BYTES_MAX: Final = 8 << 20
+"""Bytes of a joined table that a worker may hold beyond its share; a table above it may be shuffled."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageChoice:
     """How a stage runs. `partial`: aggregate before the shuffle; `filters`: their steps, in the order to run.
 
-    A stage without a choice runs as it was compiled.
+    `broadcast`: the join that may be shuffled is made here, with the whole table, and not by the stage
+    behind this one. A stage without a choice, or with None, runs as it was compiled.
     """
 
     stage: StageId
     partial: bool = True
     filters: tuple[int, ...] = ()
+    broadcast: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,9 @@ class StageSeen:
 
     `rows` reached the shuffle and `shuffled` went through it, fewer where `partial` aggregated them
     first. `merged_rows` came unaggregated into a stage that merges, as `merged_groups` of them.
-    `side_rows`, `side_bytes`: of the static tables that the stage joins with.
+    `side_rows`, `side_bytes`: of the static tables that every worker holds whole for the stage. `join_rows`,
+    `join_bytes`: of the table of its join that may be shuffled, and `broadcast`, whether it was not; where
+    there is no such join, or the job says how it is made, zero and None.
     """
 
     stage: StageId
@@ -61,6 +69,9 @@ class StageSeen:
     filters: tuple[FilterSeen, ...] = ()
     side_rows: int = 0
     side_bytes: int = 0
+    join_rows: int = 0
+    join_bytes: int = 0
+    broadcast: bool | None = None
 
 
 def choice_at(chosen: tuple[ChosenFrom, ...], batch: BatchId, stage: StageId) -> StageChoice | None:
@@ -87,9 +98,13 @@ def added(before: StageSeen | None, seen: StageSeen) -> StageSeen:
         ),
         seen.side_rows,
         seen.side_bytes,
+        seen.join_rows,
+        seen.join_bytes,
+        seen.broadcast,
     )
 
 
 def _alike(before: StageSeen, seen: StageSeen) -> bool:
-    """Whether filters ran in the same order: what one lets through depends on those before it."""
-    return [one.step for one in before.filters] == [one.step for one in seen.filters]
+    """Whether the join was made in the same stage and filters ran in the same order: rows depend on both."""
+    same = [one.step for one in before.filters] == [one.step for one in seen.filters]
+    return same and before.broadcast is seen.broadcast
