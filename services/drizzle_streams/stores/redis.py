@@ -91,8 +91,7 @@ class RedisLedger:
 
     async def read(self) -> dict[str, bytes]:
         (flat,) = await self.link.run("reading the ledger", [("HGETALL", self._ledger)], patient=True)
-        found: dict[bytes, bytes] = flat
-        return {name.decode(): base.unseal(name.decode(), value) for name, value in found.items()}
+        return {name.decode(): base.unseal(name.decode(), value) for name, value in _pairs(flat)}
 
     async def acquire_lease(self, holder: str, ttl_ms: int, address: str = "") -> bool:
         return await self._leased("acquire", holder, ttl_ms, address)
@@ -171,8 +170,7 @@ class RedisSnapshotStore:
     async def written_before(self, job: JobId, generation: Generation) -> tuple[str, ...]:
         command: Command = ("HGETALL", self._written(quote(job, safe="")))
         (flat,) = await self.link.run("listing snapshots", [command])
-        written: dict[bytes, bytes] = flat
-        return tuple(sorted(key.decode() for key, by in written.items() if int(by) < generation))
+        return tuple(sorted(key.decode() for key, by in _pairs(flat) if int(by) < generation))
 
     async def _put(self, job: JobId, generation: Generation, commands: Sequence[Command]) -> None:
         fences = await self.link.run("writing snapshots", commands)
@@ -190,6 +188,11 @@ class RedisSnapshotStore:
 
     def _written(self, quoted_job: str) -> str:
         return f"{self._prefix}:written:{quoted_job}"
+
+
+def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Fields and values of a hash from a reply that has them in turn."""
+    return zip(flat[::2], flat[1::2], strict=True)
 
 
 def _chunks(items: Sequence[T], sizes_bytes: Sequence[int]) -> Iterator[list[T]]:

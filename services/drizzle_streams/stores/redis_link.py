@@ -1,4 +1,4 @@
-"""One way to talk to Redis: pipelines of repeatable commands over a bounded pool, through its restarts.
+"""One way to talk to Redis: pipelines of repeatable commands over a few connections, through its restarts.
 
 Rules:
 
@@ -27,18 +27,14 @@ from importlib.resources import files
 from typing import Any
 from urllib.parse import urlsplit
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, AuthorizationError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from drizzle_streams.errors import ConfigError, OutageError, StoreError, explain
+from drizzle_streams.stores.redis_connections import Command, Connections
 
 log = logging.getLogger(__name__)
-
-Command = tuple[str | bytes | int, ...]
 
 AWAY_AFTER_S = 1.0
 """A Redis that does not answer for so long is told to be away: one that restarts at once is not."""
@@ -74,7 +70,7 @@ class Patience:
 
 
 class RedisLink:
-    """A bounded pool of connections to one Redis, used by stores and sinks alike.
+    """One Redis, through a few connections, for stores and sinks alike.
 
     `retries` counts pipelines that had to be sent again, for the metrics.
     """
@@ -84,7 +80,7 @@ class RedisLink:
         self._bounds = bounds or LinkBounds()
         self._patience = patience
         self._away_told = False
-        self._client: Redis | None = None
+        self._connections: Connections | None = None
         self.retries = 0
 
     @property
@@ -95,9 +91,9 @@ class RedisLink:
 
     async def open(self) -> None:
         """Connect once, so that a wrong address or password is found at start."""
-        if self._client is not None:
+        if self._connections is not None:
             return
-        self._client = Redis.from_pool(self._pool())
+        self._connections = self._made()
         try:
             await self.run("connecting", [("PING",)])
         except BaseException:
@@ -106,9 +102,9 @@ class RedisLink:
 
     async def close(self) -> None:
         """Close all connections; twice is once."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
+        connections, self._connections = self._connections, None
+        if connections is not None:
+            await connections.close()
 
     async def run(self, what: str, commands: Sequence[Command], *, patient: bool = False) -> list[Any]:
         """Send commands in one pipeline and return their replies, in order.
@@ -154,31 +150,20 @@ class RedisLink:
             self._patience.back()
 
     async def _attempt(self, commands: Sequence[Command]) -> list[Any]:
-        if self._client is None:
+        if self._connections is None:
             raise StoreError(
                 explain(self.place, wanted="an open link", found="a closed one", remedy="Await open() first.")
             )
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for command in commands:
-                pipeline.execute_command(*command)
-            replies = await pipeline.execute(raise_on_error=False)
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
-        return replies
+        return await self._connections.exchange(commands)
 
-    def _pool(self) -> BlockingConnectionPool:
+    def _made(self) -> Connections:
         bounds = self._bounds
         try:
-            return BlockingConnectionPool.from_url(
+            return Connections(
                 self._url,
-                max_connections=bounds.connections_max,
-                timeout=bounds.reply_timeout_s,
-                socket_connect_timeout=bounds.connect_timeout_s,
-                socket_timeout=bounds.reply_timeout_s,
-                socket_read_size=256 * 1024,  # the default of 32 KiB is slow for snapshots
-                protocol=2,  # replies as the scripts mean them; no push messages
-                retry=Retry(NoBackoff(), 0),
+                most=bounds.connections_max,
+                connect_timeout_s=bounds.connect_timeout_s,
+                reply_timeout_s=bounds.reply_timeout_s,
             )
         except ValueError as error:
             raise ConfigError(
