@@ -30,6 +30,7 @@ from drizzle_streams.engine.columns import (
     KEY_GROUP,
     KEY_HASH,
     OFFSET,
+    ORDER,
     PARTITION,
     WINDOW_END,
     WINDOW_START,
@@ -49,11 +50,20 @@ class AggregationPlan:
     `groups` names the columns that make a group (keys, then the window), `accumulators` those
     that hold its totals; `no_groups` is merged groups without a row. `additive`: all totals are
     sums; `in_place`: the accumulators, if their values can be written in place of older ones.
+    `rounds`, `ordered`: whether totals depend on how rows were added up, on the order of rows.
+    `apart` are columns of the rows that stay: no partial spans several of their values.
     """
 
-    def __init__(self, aggregation: Aggregation, schema: Mapping[str, pl.DataType], key_groups: int) -> None:
+    def __init__(
+        self,
+        aggregation: Aggregation,
+        schema: Mapping[str, pl.DataType],
+        key_groups: int,
+        apart: tuple[str, ...] = (),
+    ) -> None:
         _check(aggregation, schema)
         self.spec = aggregation
+        self._apart = apart
         picks = any(needs_order(one) for one in aggregation.aggregates)
         self._timed = picks and aggregation.event_time is not None
         parts = [
@@ -73,11 +83,11 @@ class AggregationPlan:
         self._hash = key_hash(aggregation.keys, schema)
         self._place = [key_group(key_groups), slot(aggregation.window)]
         self._prepare = self._preparation(parts, schema)
-        self._ordered = picks
+        self.ordered = picks
         nothing = pl.DataFrame(schema={**schema, PARTITION: pl.UInt16, OFFSET: pl.Int64})
         self._summands: list[pl.Expr] | None = None  # for the empty frames that tell the types
         no_partials = self.partial(self.prepare(nothing)[0])
-        self._rounds = any(dtype.is_float() for dtype in no_partials.schema.values())
+        self.rounds = any(dtype.is_float() for dtype in no_partials.schema.values())
         self._summands = self._exact_sums(held, no_partials.schema)
         if self._summands is not None and aggregation.partial:
             self._prepare = [*self._prepare, self._hash]  # of columns that are read here anyway
@@ -93,7 +103,7 @@ class AggregationPlan:
 
     def _preparation(self, parts: list[AggregateParts], schema: Mapping[str, pl.DataType]) -> list[pl.Expr]:
         spec = self.spec
-        columns = [pl.col(name) for name in (*spec.keys, PARTITION)]
+        columns = [pl.col(name) for name in (*spec.keys, PARTITION, *self._apart)]
         if spec.event_time is not None and (spec.window is not None or self._timed):
             time = event_time_ms(spec.event_time, schema[spec.event_time])
             if spec.window is not None:
@@ -115,13 +125,14 @@ class AggregationPlan:
 
     def partial(self, inputs: pl.DataFrame) -> pl.DataFrame:
         """One row per group and upstream partition: groups, `PARTITION`, accumulators; in any order."""
-        if self._ordered:
+        if self.ordered:
             order = [*([TIME] if self._timed else []), PARTITION, OFFSET]
             inputs = inputs.sort(order, maintain_order=True)  # a join may have made several rows of one
         found = self._partial_by_runs(inputs) if self._summands is not None else None
         if found is not None:
             return found
-        return inputs.group_by([*self.groups, PARTITION], maintain_order=True).agg(self._partial)
+        groups = [*self.groups, PARTITION, *self._apart]
+        return inputs.group_by(groups, maintain_order=True).agg(self._partial)
 
     def _partial_by_runs(self, inputs: pl.DataFrame) -> pl.DataFrame | None:
         """The same as `place` leaves it; None if that needs a `group_by`."""
@@ -129,22 +140,33 @@ class AggregationPlan:
             return None
         if KEY_HASH not in inputs.columns:
             inputs = eager.with_columns(inputs, [self._hash])
-        then = [PARTITION, *self.groups[len(self.spec.keys) :]]
-        given = [pl.col(name) for name in (*self.groups, PARTITION, KEY_HASH)]
+        held = (PARTITION, *self._apart)
+        then = [*held, *self.groups[len(self.spec.keys) :]]
+        given = [pl.col(name) for name in (*self.groups, *held, KEY_HASH)]
         rows = eager.select(inputs, [*given, *(self._summands or ()), *self._place])
         found = totals(rows, KEY_HASH, self.spec.keys, then, self.accumulators[1:], counted=RECORDS)
         if found is None:
             return None
-        return _columns(found, *self.groups, PARTITION, *self.accumulators, KEY_GROUP, SLOT)
+        return _columns(found, *self.groups, *held, *self.accumulators, KEY_GROUP, SLOT)
 
     def place(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Add key group and slot; sort by hash (so by key group), upstream partition, then what is left."""
         if SLOT in frame.columns:
             return frame  # a partial by runs
-        rest = [OFFSET] if OFFSET in frame.columns else self.groups[::-1]
+        rest = [name for name in (OFFSET, ORDER) if name in frame.columns] or self.groups[::-1]
         placed = eager.with_columns(eager.with_columns(frame, [self._hash]), self._place)
         placed = sorted_within(placed, KEY_HASH, PARTITION, rest)
         return eager.framed([column for column in placed.get_columns() if column.name != KEY_HASH])
+
+    def only(self, partials: pl.DataFrame) -> pl.DataFrame:
+        """Placed partials without other columns."""
+        return _columns(partials, *self.groups, PARTITION, *self.accumulators, KEY_GROUP, SLOT)
+
+    def by_partition(self, partials: pl.DataFrame) -> pl.DataFrame:
+        """One row per group and upstream partition where there were several; not for totals that round."""
+        held = [pl.col(KEY_GROUP).first(), pl.col(SLOT).first(), *self._merge]
+        merged = partials.group_by([*self.groups, PARTITION], maintain_order=True).agg(held)
+        return self.only(merged.sort(SLOT, *self.groups, PARTITION))
 
     def merge(self, partials: pl.DataFrame) -> pl.DataFrame:
         """One row per group, sorted by slot: groups, `KEY_GROUP`, slot, accumulators.
@@ -156,7 +178,7 @@ class AggregationPlan:
             found = totals(rows, SLOT, self.groups, (), self.accumulators)
             if found is not None:
                 return found
-        if self._rounds:  # adding floats rounds: always add them in the order of partitions
+        if self.rounds:  # adding floats rounds: always add them in the order of partitions
             partials = partials.sort(PARTITION, maintain_order=True)
         held = [pl.col(KEY_GROUP).first(), pl.col(SLOT).first(), *self._merge]
         merged = partials.group_by(self.groups, maintain_order=True).agg(held)

@@ -21,25 +21,28 @@ import polars as pl
 from drizzle_streams.engine import eager
 from drizzle_streams.engine.accumulators import RECORDS
 from drizzle_streams.engine.aggregation import AggregationPlan, needs_offsets
+from drizzle_streams.engine.closing import Closed, Closing
 from drizzle_streams.engine.columns import (
     KEY_GROUP,
     OFFSET,
+    ORDER,
     PARTITION,
     WINDOW_END,
     WINDOW_START,
     is_reserved,
 )
 from drizzle_streams.engine.frames import Block, decode_block, encode_block, slice_block
-from drizzle_streams.engine.layout import Layout
+from drizzle_streams.engine.joining import JoinStage, Router, apart, origins, owner
+from drizzle_streams.engine.layout import Layout, Ranges, ranges_of
+from drizzle_streams.engine.marks import marks_of
 from drizzle_streams.engine.operators import Steps
-from drizzle_streams.engine.parsing import Load, Parser
-from drizzle_streams.engine.program import JoinTable, Program, Step
+from drizzle_streams.engine.parsing import Load, Parsed, Parser
+from drizzle_streams.engine.program import Aggregation, JoinTable, Program, StageProgram, Step
 from drizzle_streams.engine.records import END, DeadLetter, InputEntry
 from drizzle_streams.engine.runs import newest_groups
 from drizzle_streams.engine.series import largest, smallest, total
 from drizzle_streams.engine.state import StageState, empty_state, restore
 from drizzle_streams.engine.watermark import END_MARK, Marks
-from drizzle_streams.engine.windows import event_time_ms
 from drizzle_streams.errors import BuildError, explain
 from drizzle_streams.model.ids import NO_BATCH, StageId
 from drizzle_streams.model.replanning import FilterSeen, StageChoice, StageSeen
@@ -83,20 +86,25 @@ class StageOutput:
 
 @dataclass(slots=True)
 class _Ran:
-    """How a batch is run, and what is seen of it on the way."""
+    """How a batch is run, and what is seen of it on the way. `closed` is what was there to aggregate."""
 
     choice: StageChoice | None
     order: list[int] | None
     filters: list[FilterSeen] = field(default_factory=list[FilterSeen])
     merged_rows: int = 0
     merged_groups: int = 0
+    closed: Closed | None = None
+
+    @property
+    def partial(self) -> bool:
+        return self.choice is None or self.choice.partial
 
 
 class StageExecutor:
-    """Runs one stage of a program. Thread-safe: nothing changes after construction.
+    """Runs one stage of a program. Thread-safe: nothing changes after construction but indices of tables.
 
     `partitions` is the number of partitions of the stage (`StageSpec.partitions`); stages that
-    merge need it to know which key groups a partition owns. Raises `BuildError` where the
+    take blocks need it to know which key groups a partition owns. Raises `BuildError` where the
     program does not fit the types of its columns.
     """
 
@@ -104,29 +112,39 @@ class StageExecutor:
         self._stage = program.stage(stage)
         self._partitions = partitions
         self._key_groups = program.key_groups
-        schema: Mapping[str, pl.DataType]
-        shuffle = self._stage.shuffle
-        if self._stage.read is not None:
-            ordered = shuffle is not None and needs_offsets(shuffle)
-            self._parser = Parser(self._stage.read, with_offsets=ordered)
-            schema = self._parser.parse(()).frame.schema
-        elif self._stage.merge is not None:
-            plan = AggregationPlan(self._stage.merge, _schema_before(program, stage), program.key_groups)
-            self.layout = Layout(plan, partitions, program.key_groups)
-            schema = self._emitted(self.layout.plan.no_groups, 0).schema
-        else:
-            wanted, remedy = "a stream to read or blocks to merge", "Compile the job again."
-            raise BuildError(explain(f"stage {stage}", wanted=wanted, found="neither", remedy=remedy))
-        self._steps = Steps(self._stage.steps, program.tables, schema)
-        self.schema = self._steps.schemas[-1]
-        self._shuffle = self._unaggregated = None
-        if shuffle is not None:
-            self._shuffle = AggregationPlan(shuffle, self.schema, program.key_groups)
-            raw = replace(shuffle, partial=False)
-            self._unaggregated = AggregationPlan(raw, self.schema, program.key_groups)
+        self._router: Router | None = None
+        self._joins: JoinStage | None = None
+        self._closing: Closing | None = None
         self._side = _side(self._stage.steps, program)
+        if self._stage.join is not None:
+            self._joins = JoinStage(program, stage, _schema_before(program, stage))
+            self._steps = self._joins.steps
+            self.schema = self._steps.schemas[-1]
+            return
+        self._steps = Steps(self._stage.steps, program.tables, self._opened(program, partitions))
+        self.schema = self._steps.schemas[-1]
+        shuffle = _aggregation(program, self._stage)
         self._time = shuffle.event_time if shuffle else None
         self._settled = 0 if self._time is None else self._steps.settled(self._time)
+        if self._stage.route is not None:
+            self._router = Router(program, stage, self.schema)
+            self.schema = self._router.schema
+        elif shuffle is not None:
+            self._closing = Closing(shuffle, self.schema, program.key_groups)
+
+    def _opened(self, program: Program, partitions: int) -> Mapping[str, pl.DataType]:
+        """Make ready what the stage reads or merges; the schema of its rows."""
+        stage, shuffle = self._stage, self._stage.shuffle
+        if stage.read is not None:
+            ordered = stage.route is not None or (shuffle is not None and needs_offsets(shuffle))
+            self._parser = Parser(stage.read, with_offsets=ordered)
+            return self._parser.parse(()).frame.schema
+        if stage.merge is not None:
+            plan = AggregationPlan(stage.merge, _schema_before(program, stage.stage), program.key_groups)
+            self.layout = Layout(plan, partitions, program.key_groups)
+            return self._emitted(self.layout.plan.no_groups, 0).schema
+        wanted, remedy = "a stream to read, or blocks to join or merge", "Compile the job again."
+        raise BuildError(explain(f"stage {stage.stage}", wanted=wanted, found="none", remedy=remedy))
 
     def resized(self, partitions: int) -> StageExecutor:
         """The same stage with another number of partitions; stages that merge only."""
@@ -151,11 +169,60 @@ class StageExecutor:
         ran = self._runs_by(choice)
         parsed = self._parser.parse(entries, load)
         timed = self._steps.run(parsed.frame, 0, self._settled, ran.order, ran.filters)
-        marks = _marks(timed, self._time, parsed.lengths if self._settled == 0 else None, partitions)
+        marks = marks_of(timed, self._time, parsed.lengths if self._settled == 0 else None, partitions)
         ended = {entry.partition for entry in entries if entry.format == END}
         marks = tuple((p, END_MARK if p in ended else mark) for p, mark in marks) if ended else marks
         rows = self._steps.run(timed, self._settled, None, ran.order, ran.filters)
+        if self._router is not None:
+            return self._routed(self._router, rows, marks, parsed, ran)
         return self._output(rows, marks, parsed.records, parsed.dead, ran)
+
+    def _routed(
+        self, router: Router, rows: pl.DataFrame, marks: Marks, parsed: Parsed, ran: _Ran
+    ) -> StageOutput:
+        """The rows as the stage that joins wants them, or joined here where that is chosen."""
+        broadcast = ran.choice is not None and ran.choice.broadcast is True and not router.pinned
+        late: pl.DataFrame | None = None
+        if broadcast:
+            closed, aggregates = router.joined(rows, partial=ran.partial)
+            frame, late = closed.frame, closed.late
+            ran.closed = closed if aggregates else None
+        else:
+            frame = router.routed(rows)
+        block = Block(frame if frame.height else None, marks)
+        seen = self._seen(ran)
+        if not router.pinned:
+            table = router.table
+            seen = replace(seen, join_rows=table.rows, join_bytes=table.bytes, broadcast=broadcast)
+        output = StageOutput(block, None, None, 0, parsed.dead, parsed.records, block.rows, seen)
+        return output if late is None else _with_late(output, late)
+
+    # ------------------------------------------------------------------ stages that join
+
+    def run_join(
+        self, partitions: Sequence[int], blocks: Sequence[Block], choice: StageChoice | None = None
+    ) -> StageOutput:
+        """A batch of a stage that joins: what every task that read gave for these partitions.
+
+        Each block shows whether its rows were joined where they were read.
+        """
+        if self._joins is None:
+            raise BuildError(_cannot(self._stage, "join"))
+        ran = self._runs_by(choice)
+        block, closed = self._joins.run(partitions, blocks, ran.order, ran.filters, partial=ran.partial)
+        ran.closed = closed if self._joins.aggregates else None
+        records = sum(one.rows for one in blocks)
+        output = StageOutput(block, None, None, 0, (), records, block.rows, self._seen(ran))
+        return output if closed is None or closed.late is None else _with_late(output, closed.late)
+
+    def gave_up(self) -> None:
+        """Partitions of a stage that joins are no longer held here: nor need their rows of the table."""
+        if self._joins is not None:
+            self._joins.indices.drop()
+
+    def ranges(self, partitions: Sequence[int]) -> Ranges:
+        """The key groups that some partitions of a stage that takes blocks own."""
+        return ranges_of(partitions, self._partitions, self._key_groups)
 
     # ------------------------------------------------------------------ stages that merge blocks
 
@@ -185,8 +252,10 @@ class StageExecutor:
         late: pl.DataFrame | None = None
         if partials is not None:
             partials, late = _split_late(partials, self.layout.late_bound(state.clock))
+        if late is not None and not plan.rounds:
+            late = plan.by_partition(late)  # a stage that joins gives several of them
         new = plan.merge(partials) if partials is not None else plan.no_groups
-        clock = state.clock.advance(mark for block in blocks for mark in block.marks)
+        clock = state.clock.advance(mark for block in blocks for mark in block.shown)
         updated, changed = state.updated(batch, new)
         after, closed = updated.closed(clock)
         if plan.spec.emit == "update":
@@ -201,11 +270,14 @@ class StageExecutor:
     def _partials(self, frames: Sequence[pl.DataFrame], ran: _Ran) -> pl.DataFrame:
         """One row per group and upstream partition; aggregated here where nobody did before the shuffle."""
         plan = self.layout.plan
-        ready = [frame for frame in frames if RECORDS in frame.columns]
-        raw = [frame for frame in frames if RECORDS not in frame.columns]
+        both = [apart(origins(frame), plan.accumulators) for frame in frames]
+        ready = [plan.only(frame) for frame, _ in both if frame is not None]
+        raw = [frame for _, frame in both if frame is not None]
         if raw:
             rows = eager.stacked(raw)
-            ready.append(plan.place(plan.partial(rows)))
+            if ORDER in rows.columns:  # not in the order in which one stage alone would have given them
+                rows = rows.sort(PARTITION, OFFSET, ORDER)
+            ready.append(plan.only(plan.place(plan.partial(rows))))
             ran.merged_rows, ran.merged_groups = rows.height, ready[-1].height
         return eager.stacked(ready)
 
@@ -217,9 +289,8 @@ class StageExecutor:
         rows = plan.finish(groups, KEY_GROUP)
         if self._stage.shuffle is None:
             return rows
-        # The inverse of `key_group_range`.
-        above = (pl.col(KEY_GROUP).cast(pl.Int64) + 1) * self._partitions - 1
-        rows = eager.with_columns(rows, [(above // self._key_groups).cast(pl.UInt16).alias(PARTITION)])
+        own = owner(self._partitions, self._key_groups).alias(PARTITION)
+        rows = eager.with_columns(rows, [own])
         number = pl.int_range(pl.len(), dtype=pl.Int64).over(PARTITION)
         return rows.with_columns((number + (batch << _ROW_BITS)).alias(OFFSET))
 
@@ -229,7 +300,7 @@ class StageExecutor:
             return tuple((partition, END_MARK) for partition in state.partitions)
         window = self.layout.plan.spec.window
         if window is None or self._time not in {WINDOW_START, WINDOW_END} or self._settled:
-            return _marks(rows, self._time, None, state.partitions)
+            return marks_of(rows, self._time, None, state.partitions)
         bound = self.layout.late_bound(state.clock)
         if bound is None:
             return tuple((partition, None) for partition in state.partitions)
@@ -243,34 +314,31 @@ class StageExecutor:
         self, rows: pl.DataFrame, marks: Marks, records: int, dead: tuple[DeadLetter, ...], ran: _Ran
     ) -> StageOutput:
         given = None
-        if self._stage.sink is not None or self._shuffle is None:
+        if self._stage.sink is not None or self._closing is None:
             own = PARTITION if self._stage.read is not None else KEY_GROUP
             given = pl.DataFrame(
                 [one for one in rows.get_columns() if one.name == own or not is_reserved(one.name)]
             )
-        if self._shuffle is None or self._unaggregated is None:
-            return StageOutput(None, given, None, 0, dead, records, rows.height, self._seen(ran, 0, None))
-        plan = self._shuffle if ran.choice is None or ran.choice.partial else self._unaggregated
-        partial = plan.spec.partial
-        inputs, untimed = plan.prepare(rows if partial else _with_offsets(rows))
-        placed = plan.place(plan.partial(inputs) if partial else inputs)
-        block = Block(placed if placed.height else None, marks)
+        if self._closing is None:
+            return StageOutput(None, given, None, 0, dead, records, rows.height, self._seen(ran))
+        closed = ran.closed = self._closing.close(rows, partial=ran.partial)
+        block = Block(closed.frame if closed.frame.height else None, marks)
         rows_out = block.rows if given is None else given.height
-        seen = self._seen(ran, inputs.height, placed)
-        output = StageOutput(block, given, None, 0, dead, records, rows_out, seen)
-        return output if untimed is None else _with_late(output, plan.finish_late(plan.partial(untimed)))
+        output = StageOutput(block, given, None, 0, dead, records, rows_out, self._seen(ran))
+        return output if closed.late is None else _with_late(output, closed.late)
 
     def _runs_by(self, choice: StageChoice | None) -> _Ran:
         return _Ran(choice, None if choice is None else self._steps.ordered(choice.filters))
 
-    def _seen(self, ran: _Ran, rows: int, shuffled: pl.DataFrame | None) -> StageSeen:
+    def _seen(self, ran: _Ran) -> StageSeen:
         """What the batch was like: counts that were there anyway."""
+        closed = ran.closed
         return StageSeen(
             stage=self._stage.stage,
             batches=1,
-            partial=shuffled is not None and RECORDS in shuffled.columns,
-            rows=rows,
-            shuffled=0 if shuffled is None else shuffled.height,
+            partial=closed is not None and RECORDS in closed.frame.columns,
+            rows=0 if closed is None else closed.rows,
+            shuffled=0 if closed is None else closed.frame.height,
             merged_rows=ran.merged_rows,
             merged_groups=ran.merged_groups,
             filters=tuple(ran.filters),
@@ -281,14 +349,8 @@ class StageExecutor:
 
 def output_schema(program: Program, stage: StageId) -> dict[str, pl.DataType]:
     """The user's columns of the rows that a stage gives; raises `BuildError` where types do not fit."""
-    light = replace(program, tables={name: table.clear() for name, table in program.tables.items()})
-    schema = StageExecutor(light, stage).schema
+    schema = StageExecutor(program.light(), stage).schema
     return {name: dtype for name, dtype in schema.items() if not is_reserved(name)}
-
-
-def _with_offsets(rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows, numbered where they have no offsets: only their order counts."""
-    return rows if OFFSET in rows.columns else rows.with_row_index(OFFSET).cast({OFFSET: pl.Int64})
 
 
 def _side(steps: Sequence[Step], program: Program) -> tuple[int, int]:
@@ -299,8 +361,17 @@ def _side(steps: Sequence[Step], program: Program) -> tuple[int, int]:
 
 def _schema_before(program: Program, stage: StageId) -> Mapping[str, pl.DataType]:
     """The schema that the stage before this one ends with."""
-    light = replace(program, tables={name: table.clear() for name, table in program.tables.items()})
-    return StageExecutor(light, StageId(stage - 1)).schema
+    return StageExecutor(program.light(), StageId(stage - 1)).schema
+
+
+def _aggregation(program: Program, stage: StageProgram) -> Aggregation | None:
+    """The aggregation that a stage's rows come to next, in the stage that joins where there is one."""
+    return stage.shuffle if stage.route is None else program.stage(StageId(stage.stage + 1)).shuffle
+
+
+def _cannot(stage: StageProgram, what: str) -> str:
+    remedy = "Compile the job again."
+    return explain(f"stage {stage.stage}", wanted=f"one that can {what}", found="another", remedy=remedy)
 
 
 def _with_late(output: StageOutput, late: pl.DataFrame) -> StageOutput:
@@ -319,29 +390,6 @@ def _split_late(partials: pl.DataFrame, bound: int | None) -> tuple[pl.DataFrame
     late = partials.filter(pl.col(WINDOW_START) < bound)
     in_time = partials.filter(pl.col(WINDOW_START) >= bound)
     return (in_time if in_time.height else None), late
-
-
-def _marks(
-    frame: pl.DataFrame,
-    time: str | None,
-    lengths: Sequence[tuple[int, int]] | None,
-    partitions: Sequence[int],
-) -> Marks:
-    """The highest event time of each partition; `lengths` if the rows of each are known to be neighbours."""
-    highest: dict[int, int | None] = dict.fromkeys(sorted(partitions))
-    if time is not None and frame.height:
-        if lengths is None:
-            expr = event_time_ms(time, frame.schema[time])
-            highest.update(frame.group_by(PARTITION).agg(expr.max()).iter_rows())
-        else:
-            times = frame.get_column(time)
-            if times.dtype != pl.Int64:
-                times = eager.column(frame, event_time_ms(time, times.dtype))
-            first = 0
-            for partition, rows in lengths:
-                highest[partition] = largest(times.slice(first, rows))
-                first += rows
-    return tuple(sorted(highest.items()))
 
 
 def _differ(series: pl.Series) -> bool:

@@ -11,7 +11,7 @@ same bytes: maps are written in the order of their making, nothing is compressed
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any, Final, cast
 
@@ -32,15 +32,23 @@ class Block:
     """Shuffle output of one task: rows sorted by key group, and the marks of its upstream partitions.
 
     `frame` is None when there are no rows; the marks say so for every partition all the same.
+    `passed`: where the task's stage has no time of its own, the marks that came to it; they belong to
+    every cut of the block.
     """
 
     frame: pl.DataFrame | None
     marks: Marks
+    passed: Marks | None = None
 
     @property
     def rows(self) -> int:
         """How many rows the block has."""
         return 0 if self.frame is None else self.frame.height
+
+    @property
+    def shown(self) -> Marks:
+        """The marks that tell how far event time has come."""
+        return self.marks if self.passed is None else self.passed
 
 
 def slice_block(block: Block, ranges: Sequence[tuple[int, int]]) -> Block:
@@ -58,25 +66,31 @@ def slice_block(block: Block, ranges: Sequence[tuple[int, int]]) -> Block:
         if end > first
     ]
     if not pieces:
-        return Block(None, block.marks)
-    return Block(pieces[0] if len(pieces) == 1 else pl.concat(pieces), block.marks)
+        return replace(block, frame=None)
+    return replace(block, frame=pieces[0] if len(pieces) == 1 else pl.concat(pieces))
 
 
 def encode_block(block: Block) -> bytes:
     """The block as bytes."""
-    return encode_frame({"m": [list(mark) for mark in block.marks]}, block.frame)
+    header = {"m": [list(mark) for mark in block.marks]}
+    if block.passed is not None:
+        header["p"] = [list(mark) for mark in block.passed]
+    return encode_frame(header, block.frame)
 
 
 def decode_block(data: bytes) -> Block:
     """The reverse of `encode_block`; raises `CorruptError` for other bytes."""
     header, frame = decode_frame(data)
     try:
-        marks = tuple(
-            (int(partition), None if mark is None else int(mark)) for partition, mark in header["m"]
-        )
+        marks = _marks(header["m"])
+        passed = _marks(header["p"]) if "p" in header else None
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged("block", repr(error)) from error
-    return Block(frame, marks)
+    return Block(frame, marks, passed)
+
+
+def _marks(given: Any) -> Marks:
+    return tuple((int(partition), None if mark is None else int(mark)) for partition, mark in given)
 
 
 def encode_frame(header: Mapping[str, object], frame: pl.DataFrame | None) -> bytes:

@@ -9,11 +9,12 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
 from drizzle_streams.engine import eager
+from drizzle_streams.engine.columns import KEY_HASH
 from drizzle_streams.engine.index import HashIndex, equal_keys
 from drizzle_streams.engine.keys import key_hash
 from drizzle_streams.engine.program import JoinTable
@@ -25,17 +26,18 @@ _SUFFIX = "_right"
 
 
 class TableJoin:
-    """One join with one static table. Thread-safe: nothing changes after construction."""
+    """One join with one static table. Thread-safe: nothing changes after construction.
+
+    A table that comes sorted by the hash of its keys has that in a column `KEY_HASH`, and no null key.
+    """
 
     def __init__(self, step: JoinTable, table: pl.DataFrame, left_schema: Mapping[str, pl.DataType]) -> None:
         self._left_on = list(step.left_on)
         self._keep_unmatched = step.how == "left"
         self._left_hash = key_hash(step.left_on, left_schema)
-        rows = table.drop_nulls(list(step.right_on))
-        hashes = rows.select(key_hash(step.right_on, table.schema)).to_series()
-        order = hashes.arg_sort()
-        ordered = rows[order].rechunk()
-        self._index = HashIndex(hashes[order])
+        ordered = table if KEY_HASH in table.columns else _sorted(table, step.right_on)
+        self._index = HashIndex(ordered.get_column(KEY_HASH))
+        ordered = ordered.drop(KEY_HASH)
         self._look_up = [self._left_hash, self._index.first_of(self._left_hash).alias(_FIRST)]
         self._keys = ordered.select(step.right_on).get_columns()
         payload = ordered.drop(list(step.right_on))
@@ -64,6 +66,12 @@ class TableJoin:
             else:
                 found.append((rows.filter(same), positions.filter(same)))
         return found[0] if len(found) == 1 else _in_order(found)
+
+
+def _sorted(table: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
+    """The rows that can match, by hash; those of one hash in the table's order."""
+    rows = table.drop_nulls(list(keys)).with_columns(key_hash(keys, table.schema))
+    return rows.sort(KEY_HASH, maintain_order=True).rechunk()
 
 
 def _in_order(found: list[tuple[pl.Series, pl.Series]]) -> tuple[pl.Series, pl.Series]:

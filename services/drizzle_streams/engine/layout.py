@@ -16,6 +16,18 @@ Ranges = tuple[tuple[int, int], ...]
 """Half-open ranges of key groups, sorted, no two of them neighbours."""
 
 
+def ranges_of(partitions: Sequence[int], count: int, key_groups: int) -> Ranges:
+    """The key groups of some of `count` partitions, half-open, sorted, neighbours joined."""
+    joined: list[tuple[int, int]] = []
+    for partition in sorted(partitions):
+        first, end = key_group_range(partition, count, key_groups)
+        if joined and joined[-1][1] == first:
+            joined[-1] = (joined[-1][0], end)
+        elif end > first:
+            joined.append((first, end))
+    return tuple(joined)
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """What states of a stage have in common. `partitions` is how many the whole stage has."""
@@ -26,14 +38,7 @@ class Layout:
 
     def ranges(self, partitions: Sequence[int]) -> Ranges:
         """The key groups of some partitions, half-open, sorted, neighbours joined."""
-        joined: list[tuple[int, int]] = []
-        for partition in sorted(partitions):
-            first, end = key_group_range(partition, self.partitions, self.key_groups)
-            if joined and joined[-1][1] == first:
-                joined[-1] = (joined[-1][0], end)
-            elif end > first:
-                joined.append((first, end))
-        return tuple(joined)
+        return ranges_of(partitions, self.partitions, self.key_groups)
 
     def owned(self, partitions: Sequence[int]) -> pl.Expr:
         """Whether a row belongs to one of these partitions, by its key group."""

@@ -5,6 +5,8 @@ Made once by `api.compile`, pickled (cloudpickle) and sent to every worker besid
 
 - A stage either reads a stream (`read`) or merges the blocks of the stages before it
   (`merge`), then runs `steps`, then shuffles (`shuffle`), writes (`sink`) or both.
+- Where a join is a stage of its own, the stage that reads is closed by it (`route`), and the next
+  one opened (`join`) with the same `Route`; that one shuffles. See `engine.joining`.
 - `shuffle` of a stage and `merge` of the stage after it are the same `Aggregation`: its
   partial half runs before the shuffle, its merging and finishing half after it.
 - Expressions are pure: same rows, same result. Nothing here runs anything.
@@ -12,12 +14,13 @@ Made once by `api.compile`, pickled (cloudpickle) and sent to every worker besid
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
 import polars as pl
 
+from drizzle_streams.engine.parted import PartedTable
 from drizzle_streams.model.files import FileSet
 from drizzle_streams.model.ids import JobId, StageId, StreamId
 
@@ -74,6 +77,19 @@ class Explode:
 
 
 Step = Filter | Select | WithColumns | JoinTable | Explode
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A join that may be shuffled: rows go by its key to the `partitions` of a stage of its own.
+
+    `columns`: what is needed of the rows from here on. `pinned`: the job says that it is to be shuffled.
+    """
+
+    join: JoinTable
+    columns: tuple[str, ...]
+    partitions: int
+    pinned: bool = False
 
 
 class AggregateKind(StrEnum):
@@ -154,10 +170,11 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class StageProgram:
-    """One stage. Exactly one of `read` and `merge` is set; at least one of `shuffle` and `sink`.
+    """One stage. Exactly one of `read`, `join` and `merge` is set.
 
-    `steps` run on the parsed rows, or on the rows that `merge` emits. `sink` is the spec of a
-    connector, opaque to the engine; its presence says that the stage gives rows out.
+    At least one of `route`, `shuffle` and `sink` is. `steps` run on the parsed rows, on those that `join`
+    gives, or on those that `merge` emits. `sink` is the spec of a connector, opaque to the engine; its
+    presence says that the stage gives rows out.
     """
 
     stage: StageId
@@ -166,17 +183,28 @@ class StageProgram:
     steps: tuple[Step, ...] = ()
     shuffle: Aggregation | None = None
     sink: object | None = None
+    join: Route | None = None
+    route: Route | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A whole job as the engine runs it. `stages[i].stage == i`; `tables` are the static join sides."""
+    """A whole job as the engine runs it. `stages[i].stage == i`.
+
+    `tables` are the static join sides that each worker holds whole, `parted` those that need not be.
+    """
 
     job: JobId
     stages: tuple[StageProgram, ...]
     tables: dict[str, pl.DataFrame]
     key_groups: int = 1024
+    parted: dict[str, PartedTable] = field(default_factory=dict[str, PartedTable])
 
     def stage(self, stage: StageId) -> StageProgram:
         """The program of a stage."""
         return self.stages[stage]
+
+    def light(self) -> Program:
+        """The same without the rows of its tables, where only types matter."""
+        tables = {name: table.clear() for name, table in self.tables.items()}
+        return replace(self, tables=tables, parted={name: one.clear() for name, one in self.parted.items()})

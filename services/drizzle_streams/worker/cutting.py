@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 import polars as pl
@@ -48,16 +49,16 @@ def _ranges(partitions: tuple[PartitionId, ...], count: int, key_groups: int) ->
 
 def cut(block: Block, partitions: frozenset[PartitionId], ranges: Ranges | None) -> Block:
     """The rows from these upstream partitions, in these key groups (None: any), with their marks."""
-    sliced = (
-        block if ranges is None or block.frame is None else Block(_rows(block.frame, ranges), block.marks)
-    )
+    sliced = block
+    if ranges is not None and block.frame is not None:
+        sliced = replace(block, frame=_rows(block.frame, ranges))
     if all(partition in partitions for partition, _ in sliced.marks):
         return sliced
     marks = tuple(mark for mark in sliced.marks if mark[0] in partitions)
     if sliced.frame is None:
-        return Block(None, marks)
+        return replace(sliced, marks=marks)
     kept = sliced.frame.filter(pl.col(PARTITION).is_in(sorted(partitions)))
-    return Block(kept if kept.height else None, marks)
+    return replace(sliced, frame=kept if kept.height else None, marks=marks)
 
 
 def positions(column: pl.Series, values: Sequence[int]) -> list[int]:
