@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drizzle_streams.core.planner import PLAN_AHEAD_MS, next_group
+from drizzle_streams.core.planner import PLAN_AHEAD_MS, SEAL_AFTER_MS, next_group
 from drizzle_streams.model.ids import NO_BATCH, BatchId, GroupId, JobId
 from drizzle_streams.model.job import JobSpec, Scheduling
 from drizzle_streams.protocol.records import GroupRecord
@@ -17,9 +18,37 @@ def job(scheduling: Scheduling = Scheduling.GROUP, group_size: int = 10, interva
     return JobSpec(JobId("j"), (), interval, scheduling, group_size)
 
 
-def test_the_first_group_starts_now() -> None:
-    assert next_group(job(), None, NO_BATCH, 1_000.0) == GroupRecord(
-        GroupId(0), BatchId(0), BatchId(9), 1_000.0
+def test_the_first_group_starts_at_once_and_in_step() -> None:
+    assert next_group(job(), None, NO_BATCH, 1_030.0) == GroupRecord(
+        GroupId(0), BatchId(0), BatchId(9), 1_000.0 + SEAL_AFTER_MS
+    )
+
+
+@given(
+    now_ms=st.floats(1e12, 2e12),
+    interval=st.sampled_from([5.0, 10.0, 20.0, 50.0, 100.0, 250.0, 1_000.0]),
+    late_ms=st.floats(0.0, 10_000.0),
+)
+def test_batches_end_soon_after_full_multiples_of_their_interval(
+    now_ms: float, interval: float, late_ms: float
+) -> None:
+    """So windows, which end at such multiples, never wait for most of a batch; however late a job is."""
+    spec = job(interval=interval)
+    first = next_group(spec, None, NO_BATCH, now_ms)
+    assert first is not None
+    second = next_group(spec, first, first.last, now_ms + 10 * interval + late_ms)
+    assert second is not None
+    for group in (first, second):
+        after = group.starts_at_ms % interval
+        assert min(SEAL_AFTER_MS, interval / 4) == pytest.approx(after, abs=0.01)
+    assert now_ms - interval <= first.starts_at_ms <= now_ms
+    assert second.starts_at_ms >= first.starts_at_ms + 10 * interval
+
+
+def test_where_the_interval_is_being_chosen_batches_end_at_any_time() -> None:
+    spec = replace(job(), interval_auto=True)
+    assert next_group(spec, None, NO_BATCH, 1_234.5) == GroupRecord(
+        GroupId(0), BatchId(0), BatchId(9), 1_234.5
     )
 
 
@@ -35,7 +64,9 @@ def test_a_job_that_fell_behind_does_not_chase_its_schedule() -> None:
     first = GroupRecord(GroupId(0), BatchId(0), BatchId(9), 1_000.0)
     late = next_group(job(), first, BatchId(9), 60_000.0)
     assert late is not None
-    assert late.starts_at_ms == 60_000.0 - 50.0, "the next batch is sealed at once and takes what piled up"
+    assert 60_000.0 - 100.0 < late.starts_at_ms <= 60_000.0 - 50.0, (
+        "the next batch is sealed at once and takes what piled up"
+    )
 
 
 def test_without_groups_the_next_batch_waits_for_the_one_before() -> None:
@@ -53,7 +84,7 @@ def test_a_job_that_is_not_pipelined_waits_for_the_end_of_each_group() -> None:
     first = GroupRecord(GroupId(0), BatchId(0), BatchId(9), 1_000.0)
     assert next_group(spec, first, BatchId(8), 1_510.0) is None
     second = next_group(spec, first, BatchId(9), 1_580.0)
-    assert second == GroupRecord(GroupId(1), BatchId(10), BatchId(19), 1_530.0), (
+    assert second == GroupRecord(GroupId(1), BatchId(10), BatchId(19), 1_500.0 + SEAL_AFTER_MS), (
         "due at 1,550, sealed 30 ms late"
     )
 

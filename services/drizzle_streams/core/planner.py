@@ -14,6 +14,9 @@ from drizzle_streams.model.ids import BatchId, GroupId
 from drizzle_streams.model.job import JobSpec, Scheduling
 from drizzle_streams.protocol.records import GroupRecord
 
+SEAL_AFTER_MS = 8.0
+"""Batches end so long after full multiples of their interval, in which what was due by then is posted: a
+window that ends at such a multiple is whole in the batch that ends next, whenever the job began."""
 PLAN_AHEAD_MS = 300.0
 """A group is planned this long before the one before it ends: covers a slow ledger and a slow link."""
 
@@ -24,17 +27,26 @@ def next_group(
     """The group to launch now, or None while enough is launched.
 
     Its first batch is sealed one interval after `starts_at_ms`. A job that fell behind does not
-    run after its schedule: the next batch takes what has piled up.
+    run after its schedule: the next batch takes what has piled up, and those after it end when others do.
     """
     if last is None:
-        return GroupRecord(GroupId(0), BatchId(0), BatchId(_size(spec) - 1), now_ms)
+        return GroupRecord(GroupId(0), BatchId(0), BatchId(_size(spec) - 1), _in_step(spec, now_ms))
     if last.last - frontier > math.ceil(plan_ahead_ms(spec) / interval_of(spec, last)):
         return None
     interval = interval_of(spec, last)
     ends_at_ms = last.starts_at_ms + (last.last - last.first + 1) * interval
-    starts_at_ms = max(ends_at_ms, now_ms - interval)
+    starts_at_ms = max(ends_at_ms, _in_step(spec, now_ms - interval))
     first = BatchId(last.last + 1)
     return GroupRecord(GroupId(last.group + 1), first, BatchId(first + _size(spec) - 1), starts_at_ms)
+
+
+def _in_step(spec: JobSpec, at_ms: float) -> float:
+    """The last moment up to `at_ms` at which a batch may end; any, where the interval is being chosen."""
+    if spec.interval_auto:
+        return at_ms
+    interval = spec.batch_interval_ms
+    after = min(SEAL_AFTER_MS, interval / 4)
+    return math.floor((at_ms - after) / interval) * interval + after
 
 
 def _size(spec: JobSpec) -> int:
