@@ -30,8 +30,13 @@ class CoordinatorJob(JobResizes):
     # --- steps ------------------------------------------------------------------------------
 
     def advance(self, now: float, out: Effects) -> None:
-        """After progress: commit what can be, launch what is due, end what has ended."""
+        """After progress: commit what can be, launch what is due, end what has ended.
+
+        Not while a plan is to be made, and not while a new coordinator waits for those who are coming back.
+        """
         if self.phase not in ACTIVE or not self.generation or self.wants_plan:
+            return
+        if self.awaiting_until is not None:
             return
         self._check_recovered(now)
         self._commit(now, out)
