@@ -53,7 +53,7 @@ async def test_both_ways_use_one_connection(world: World) -> None:
     assert b.transport.counters.dials == 0
 
 
-async def test_what_is_queued_in_one_turn_is_one_message(world: World) -> None:
+async def test_what_waits_for_a_link_is_one_message(world: World) -> None:
     a, b = await pair(world)
     a.send(b, *(b"%d" % number for number in range(100)))
     await b.received(100)
@@ -70,7 +70,8 @@ async def test_messages_keep_to_their_bounds(world: World) -> None:
     assert b.transport.counters.messages_received == 3
     a.send(b, *(bytes([number]) * 300 for number in range(7)))
     assert (await b.received(32))[25:] == [bytes([number]) * 300 for number in range(7)]
-    assert b.transport.counters.messages_received == 6
+    written = b.transport.counters.messages_received - 3
+    assert 3 <= written <= 7, "three fit in one; an open link may take each at once"
 
 
 async def test_a_longest_frame_arrives_whole(world: World) -> None:

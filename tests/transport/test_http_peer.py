@@ -20,6 +20,9 @@ class BrokenLink:
     def __init__(self) -> None:
         self.tried: list[bytes] = []
 
+    def takes(self, message_bytes: int) -> bool:
+        return False
+
     async def write(self, message: bytes) -> None:
         self.tried.append(message)
         raise ConnectionResetError("gone")
@@ -90,3 +93,68 @@ async def test_a_link_that_breaks_while_a_ping_is_answered_is_broken_and_no_fail
     link = Link(cast("AcceptedSocket", socket), NodeId("b"), LinkLimits(), LinkCounters())
     await link.receive(lambda _sender, _frame: None)
     assert socket.aborted
+
+
+class OpenLink:
+    """Takes what is small; writes the rest when it is let."""
+
+    retired = False
+
+    def __init__(self, *, gone: bool = False) -> None:
+        self.gone = gone
+        self.let = asyncio.Event()
+        self.written: list[bytes] = []
+
+    def takes(self, message_bytes: int) -> bool:
+        return message_bytes < 10
+
+    def write_at_once(self, message: bytes) -> None:
+        if self.gone:
+            raise ConnectionResetError("gone")
+        self.written.append(message[4:])
+
+    async def write(self, message: bytes) -> None:
+        await self.let.wait()
+        self.written.append(message[4:])
+
+
+def linked(link: OpenLink, unreachable: list[NodeId]) -> Peer:
+    peer = Peer(
+        NodeId("b"),
+        "http://b:1",
+        LinkLimits(),
+        LinkCounters(),
+        dial=nobody,
+        on_unreachable=unreachable.append,
+    )
+    peer.attach(cast("Link", link), accepted=True)
+    return peer
+
+
+async def test_what_a_link_takes_is_written_at_once_and_in_order_with_what_it_does_not() -> None:
+    link = OpenLink()
+    peer = linked(link, [])
+    peer.offer(b"first")
+    assert link.written == [b"first"], "without a task, before anybody else runs"
+    running = asyncio.ensure_future(peer.run())
+    peer.offer(b"too long for that")
+    peer.offer(b"third")
+    assert link.written == [b"first"], "nothing overtakes what waits"
+    await asyncio.sleep(0)
+    peer.offer(b"fourth")
+    assert peer.holds
+    link.let.set()
+    await peer.flush()
+    await running
+    assert b"".join(link.written).startswith(b"firsttoo long for that")
+    assert peer.outbound.bytes == 0 or not peer.holds
+
+
+async def test_a_break_seen_by_writing_at_once_is_told_once() -> None:
+    unreachable: list[NodeId] = []
+    link = OpenLink(gone=True)
+    peer = linked(link, unreachable)
+    peer.offer(b"x")
+    peer.detach(cast("Link", link))
+    assert unreachable == [NodeId("b")]
+    assert not peer.holds

@@ -8,9 +8,8 @@ back as events through `post`.
 The event queue is bounded: frames that find it full are dropped and counted (the sender's
 outbox repeats them); events of our own work always find room, since that work is bounded.
 
-What several events in a row say to one peer leaves as one frame: the transport writes nothing before
-the driver lets others run, so nothing waits for that. A turn that wrote the ledger speaks at once: what
-launching a group costs is measured by its turn.
+What several events in a row say to one peer leaves as one frame, before the driver lets others run. A
+turn that wrote the ledger speaks at once: what launching a group costs is measured by its turn.
 """
 
 from __future__ import annotations

@@ -21,12 +21,20 @@ from drizzle_streams.transport.framing import unpack
 
 log = logging.getLogger("drizzle.transport")
 
+AT_ONCE_BYTES_MAX = 32 * 1024
+"""Messages of up to so many bytes are written without a task, if nothing waits: half of what a transport
+takes before it asks for a pause."""
 REASON_BYTES_MAX = 120
 """RFC 6455 leaves 123 bytes for the words of a close frame."""
 
 
 class DialledSocket(aiohttp.ClientWebSocketResponse):
     """A client's WebSocket which can also be cut."""
+
+    @property
+    def wire(self) -> asyncio.Transport | None:
+        """The connection below; None once it is lost."""
+        return self._writer.transport
 
     def abort(self) -> None:
         """Drop the connection and whatever waits in its buffers."""
@@ -41,6 +49,11 @@ class AcceptedSocket(web.WebSocketResponse):
     def __init__(self, transport: asyncio.Transport, **options: Any) -> None:
         super().__init__(**options)
         self._transport = transport
+
+    @property
+    def wire(self) -> asyncio.Transport | None:
+        """The connection below."""
+        return self._transport
 
     def abort(self) -> None:
         """Drop the connection and whatever waits in its buffers."""
@@ -71,6 +84,25 @@ class Link:
         of aiohttp, and cancelling one of them cancels it for all. `cut` ends a wait.
         """
         await self._socket.send_bytes(message)
+
+    def takes(self, message_bytes: int) -> bool:
+        """Whether a message of that size would be written at once."""
+        wire = self._socket.wire
+        small = message_bytes <= AT_ONCE_BYTES_MAX
+        return small and wire is not None and not wire.is_closing() and not wire.get_write_buffer_size()
+
+    def write_at_once(self, message: bytes) -> None:
+        """Send what the link `takes`; `ConnectionError` when it is gone.
+
+        One step of aiohttp's coroutine writes; it goes on only to wait for a buffer that is full, and this
+        one is empty. A task of its own would write when others had their turn.
+        """
+        writing = self._socket.send_bytes(message)
+        try:
+            writing.send(None)
+        except StopIteration:
+            return
+        writing.close()
 
     async def receive(self, deliver: FrameHandler) -> None:
         """Hand over every frame until the connection ends, however it ends."""

@@ -1,7 +1,8 @@
 """One peer over WebSockets: what waits for it, its connections, when to dial.
 
-A peer has one task while there is something to do for it. The task writes
-whatever waits, over any open connection; with none it dials. A failed dial
+What a connection takes at once is written at once. For the rest a peer has one
+task while there is something to do for it. The task writes whatever waits, over
+any open connection; with none it dials. A failed dial
 drops what waited: the outbox above repeats what still matters, and repeats what
 is by then still true, so nothing stale is kept for a peer that may never return.
 When a peer has no connection, no frames and no recent failure it is forgotten,
@@ -74,9 +75,18 @@ class Peer:
         return len(self.outbound) > 0 or not self._not_writing.is_set()
 
     def offer(self, frame: bytes) -> None:
-        """Queue a frame (or drop it, counted) and wake the task."""
-        if self.outbound.put(frame):
+        """Write a frame, or queue it (or drop it, counted) and wake the task."""
+        if not self.outbound.put(frame):
+            return
+        link = self.link
+        alone = len(self.outbound) == 1 and self._not_writing.is_set()
+        if link is None or not alone or not link.takes(len(frame)):
             self._wake.set()
+            return
+        try:
+            link.write_at_once(self.outbound.take())
+        except ConnectionError:
+            self.detach(link)  # as below
 
     def attach(self, link: Link, *, accepted: bool) -> None:
         """A connection is open. An older one from the same end is cut."""
