@@ -210,6 +210,10 @@ MISTAKES: dict[str, tuple[Callable[[], object], str]] = {
         lambda: clicks().join(table(), left_on=["page", "user"], right_on=["page"]),
         r"of the same length, found left_on=, right_on=",
     ),
+    "join in an unknown way": (
+        lambda: clicks().join(table(), on="page", strategy=any_way("merge")),
+        r'join: strategy: wanted "auto", "broadcast" or "shuffled", found \'merge\'',
+    ),
     "join on an expression": (
         lambda: clicks().join(table(), on=any_way(c("page"))),
         r"join: wanted column names as keys, found",
@@ -436,11 +440,20 @@ def test_a_mistake_is_named_where_it_is_made(name: str) -> None:
 
 
 def test_a_table_too_large_for_a_job_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("drizzle_streams.api.tables.TABLE_BYTES_MAX", 10)
+    monkeypatch.setattr("drizzle_streams.api.routing.TABLE_BYTES_MAX", 10)
     job = clicks().join(table(page=["/" * 100], topic=["t"]), on="page").to(AnySink()).job("j")
     with pytest.raises(
         BuildError, match=r"table 'DataFrame': wanted at most 10 bytes for .*found \d+ bytes in 1 rows"
-    ):
+    ) as caught:
+        job.compile()
+    assert "shuffled" not in str(caught.value), "nothing is aggregated behind it"
+
+
+def test_no_table_is_larger_than_workers_may_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drizzle_streams.api.tables.SHUFFLED_TABLE_BYTES_MAX", 10)
+    joined = clicks().join(table(page=["/" * 100], topic=["t"]), on="page", strategy="shuffled")
+    job = joined.group_by("topic").agg(n=dz.count()).to(AnySink()).job("j")
+    with pytest.raises(BuildError, match=r"wanted at most 10 bytes for the columns .*found \d+ bytes"):
         job.compile()
 
 

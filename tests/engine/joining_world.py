@@ -17,7 +17,7 @@ from drizzle_streams.engine.execute import (
 from drizzle_streams.engine.parted import PartedTable
 from drizzle_streams.engine.program import Aggregation, JoinTable, Program, Read, Route, StageProgram, Step
 from drizzle_streams.engine.records import END
-from drizzle_streams.model.ids import JobId, StageId
+from drizzle_streams.model.ids import JobId, PartitionId, StageId
 from drizzle_streams.model.replanning import StageChoice
 from drizzle_streams.worker.cutting import cut
 from tests.engine.world import MAP, SCHEMA, STREAM, Batch, Log, Player
@@ -137,7 +137,7 @@ class Shuffled:
                     by_copy.setdefault(self.copies[partition % len(self.copies)], []).append(partition)
                 for copy, partitions in by_copy.items():
                     block, ranges = copies[copy][number], self.joiner.ranges(partitions)
-                    every = frozenset(p for p, _ in block.marks)
+                    every = frozenset(PartitionId(p) for p, _ in block.marks)
                     given.append(Player.through_the_wire(cut(block, every, ranges)))
             output = self.joiner.run_join(cohort, given, self.joined.next())
             assert output.blocks is not None
@@ -150,7 +150,7 @@ class Shuffled:
         for number, state in enumerate(self.states):
             # One partition of the join at a time, as a worker takes them that has lost the others.
             mine = [
-                Player.through_the_wire(cut(block, frozenset([p]), state.ranges))
+                Player.through_the_wire(cut(block, frozenset([PartitionId(p)]), state.ranges))
                 for block in blocks
                 for p, _ in block.marks
             ]

@@ -17,6 +17,7 @@ from drizzle_streams.engine.parted import PartedTable
 from drizzle_streams.engine.program import Aggregate, AggregateKind, Explode, Filter, JoinTable, WithColumns
 from drizzle_streams.engine.records import END
 from drizzle_streams.errors import BuildError
+from drizzle_streams.model.ids import PartitionId
 from drizzle_streams.model.job import key_group_range
 from drizzle_streams.model.replanning import StageChoice
 from drizzle_streams.worker.cutting import cut
@@ -214,7 +215,7 @@ def test_an_index_holds_the_rows_of_its_own_partitions_only() -> None:
 
 
 def _cut(joiner: StageExecutor, block: Block, partitions: list[int]) -> Block:
-    return cut(block, frozenset([0, 1]), joiner.ranges(partitions))
+    return cut(block, frozenset([PartitionId(0), PartitionId(1)]), joiner.ranges(partitions))
 
 
 def test_an_index_that_no_task_needs_goes() -> None:

@@ -1,7 +1,8 @@
 """From the graph to what runs: stages cut at shuffles, filters first, only the columns that are needed.
 
 A stage ends where rows must change partition, which is at every aggregation: its partial half closes one
-stage, its merging half opens the next. The last stage writes to the sink.
+stage, its merging half opens the next. The last stage writes to the sink. A join with a large table may be
+a stage of its own (`api.routing`): rows go to it by the key of the join.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ import polars as pl
 from drizzle_streams.api.files import found_files
 from drizzle_streams.api.plan import Plan, Source
 from drizzle_streams.api.pushdown import Line, filters_first, movable, needed_by, pruned
+from drizzle_streams.api.routing import Reading, join_to_cut
 from drizzle_streams.api.schemas import Schema
 from drizzle_streams.api.settings import Settings
+from drizzle_streams.engine.parted import PartedTable
 from drizzle_streams.engine.program import (
     Aggregation,
     Filter,
     JoinTable,
     Program,
     Read,
+    Route,
     StageProgram,
     Step,
 )
@@ -55,8 +59,21 @@ class _Cut:
 def compiled(plan: Plan, sink: object, settings: Settings) -> CompiledJob:
     """Compile a plan; reads the rows of its tables. Raises `BuildError` when these cannot be read."""
     tables: dict[str, pl.DataFrame] = {}
-    stages = [_stage(index, cut, plan, sink, tables) for index, cut in enumerate(_cuts(plan, settings))]
-    program = Program(JobId(settings.name), tuple(stages), tables, KEY_GROUPS)
+    stages: list[StageProgram] = []
+    for cut in _cuts(plan, settings):
+        stages += _stages(len(stages), cut, plan, sink, settings.partitions, tables)
+    whole = {step.table for stage in stages for step in stage.steps if isinstance(step, JoinTable)}
+    program = Program(
+        JobId(settings.name),
+        tuple(stages),
+        {name: table for name, table in tables.items() if name in whole},
+        KEY_GROUPS,
+        {
+            route.join.table: PartedTable.of(tables[route.join.table], route.join.right_on, KEY_GROUPS)
+            for route in (stage.route for stage in stages)
+            if route is not None
+        },
+    )
     spec = JobSpec(
         job=JobId(settings.name),
         stages=tuple(_spec(stage, settings) for stage in stages),
@@ -100,12 +117,16 @@ def _with_idle(aggregation: Aggregation, plan: Plan, settings: Settings) -> Aggr
     return replace(aggregation, idle_batches=math.ceil(plan.idle_after_ms / interval_ms))
 
 
-def _stage(index: int, cut: _Cut, plan: Plan, sink: object, tables: dict[str, pl.DataFrame]) -> StageProgram:
+def _stages(
+    index: int, cut: _Cut, plan: Plan, sink: object, partitions: int, tables: dict[str, pl.DataFrame]
+) -> list[StageProgram]:
+    """The stage of a cut; two where a join in it is a stage of its own."""
     needed = tuple(plan.schema) if cut.shuffle is None else needed_by(cut.shuffle)
     event_time = None if cut.shuffle is None else cut.shuffle.event_time
-    lean = pruned(filters_first(cut.line, event_time), needed)
+    line = filters_first(cut.line, event_time)
+    lean = pruned(line, needed)
     joined = iter(lean.joined)
-    return StageProgram(
+    whole = StageProgram(
         stage=StageId(index),
         read=_read(plan.source, lean.columns, cut.shuffle) if cut.merge is None else None,
         merge=cut.merge,
@@ -113,6 +134,25 @@ def _stage(index: int, cut: _Cut, plan: Plan, sink: object, tables: dict[str, pl
         shuffle=cut.shuffle,
         sink=sink if cut.shuffle is None else None,
     )
+    chosen = join_to_cut(Reading(plan, whole.read, whole.steps, tables, cut.shuffle))
+    if chosen is None:
+        return [whole]
+    place, join = chosen
+    before = sum(isinstance(step, JoinTable) for step in whole.steps[:place])
+    columns = pruned(_from_join(line, before), needed).columns
+    route = Route(join, columns, partitions, pinned=join.strategy == "shuffled")
+    return [
+        replace(whole, steps=whole.steps[:place], shuffle=None, route=route),
+        StageProgram(
+            stage=StageId(index + 1), steps=whole.steps[place + 1 :], shuffle=cut.shuffle, join=route
+        ),
+    ]
+
+
+def _from_join(line: Line, before: int) -> Line:
+    """What of a line comes after so many joins, from the next one on: unlike that, other steps may go."""
+    joins = [place for place, (step, _) in enumerate(line) if isinstance(step, JoinTable)]
+    return line[joins[before] :]
 
 
 def _ready(

@@ -14,6 +14,7 @@ from drizzle_streams.engine.program import JoinTable
 from drizzle_streams.errors import BuildError, explain
 
 How = Literal["inner", "left"]
+Strategy = Literal["auto", "broadcast", "shuffled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Keys:
         return cls(left, right)
 
 
-def joined(plan: Plan, table: object, keys: Keys, how: How, thing: str) -> Plan:
+def joined(plan: Plan, table: object, keys: Keys, how: How, strategy: Strategy, thing: str) -> Plan:
     """The plan with the join; raises `BuildError` where it cannot be made."""
     if not isinstance(table, Table):
         raise BuildError(
@@ -68,6 +69,10 @@ def joined(plan: Plan, table: object, keys: Keys, how: How, thing: str) -> Plan:
         raise BuildError(
             explain(f"{thing}: how", wanted='"inner" or "left"', found=repr(how), remedy="Use one of these.")
         )
+    if strategy not in get_args(Strategy):
+        wanted = '"auto", "broadcast" or "shuffled"'
+        remedy = "Leave it out for the default."
+        raise BuildError(explain(f"{thing}: strategy", wanted=wanted, found=repr(strategy), remedy=remedy))
     _check_keys(plan, table, keys, thing)
     added = {name: dtype for name, dtype in table.schema.items() if name not in keys.right}
     clashes = [name for name in added if name in plan.schema]
@@ -84,7 +89,7 @@ def joined(plan: Plan, table: object, keys: Keys, how: How, thing: str) -> Plan:
         check_new_column(name, thing)
     index = next((i for i, known in enumerate(plan.tables) if known is table), len(plan.tables))
     tables = plan.tables if index < len(plan.tables) else (*plan.tables, table)
-    step = JoinTable(str(index), keys.left, keys.right, how)
+    step = JoinTable(str(index), keys.left, keys.right, how, strategy)
     return replace(plan.then(step, plan.schema | added), tables=tables)
 
 

@@ -140,15 +140,20 @@ class Stream:
         left_on: str | Sequence[str] | None = None,
         right_on: str | Sequence[str] | None = None,
         how: Literal["inner", "left"] = "inner",
+        strategy: Literal["auto", "broadcast", "shuffled"] = "auto",
     ) -> Stream:
         """Join with a static table: `dz.table(...)`. A null key matches nothing.
 
         The table's columns other than its keys are added. Several matching rows of the table give several
         rows. "left" keeps rows without a match, with nulls.
+        `strategy`: "broadcast" has every worker hold the whole table, which may have 16 MiB; "shuffled" has
+        each hold a part of it, and rows go where their match is, which wants an aggregation behind the
+        join. "auto" chooses for tables of more than 8 MiB, anew for each group, by the number of workers.
+        Results are the same, to the last bit.
         """
         thing = self._thing("join")
         keys = joins.Keys.of(on, left_on, right_on, thing)
-        return Stream(joins.joined(self._plan, other, keys, how, thing))
+        return Stream(joins.joined(self._plan, other, keys, how, strategy, thing))
 
     def explode(self, column: str) -> Stream:
         """Put a row for each element of a list column in place of each row; no row for an empty list or null.

@@ -17,7 +17,10 @@ from drizzle_streams.api.trees import first_line
 from drizzle_streams.errors import BuildError, explain
 
 TABLE_BYTES_MAX: Final = 16 * 1024 * 1024
-"""In memory, per table and job: all tables of a job travel in one job file (`jobfile.JOB_BYTES_MAX`)."""
+"""In memory, of a table that every worker holds whole, per job: all tables of a job travel in one job
+file (`jobfile.JOB_BYTES_MAX`)."""
+SHUFFLED_TABLE_BYTES_MAX: Final = 128 * 1024 * 1024
+"""In memory, of a table that workers share: it travels in compressed parts, in the same job file."""
 
 _SCANS: Final[dict[str, Callable[[str], pl.LazyFrame]]] = {
     ".parquet": pl.scan_parquet,
@@ -49,11 +52,11 @@ class Table:
             frame = self._frame.select(columns).collect()
         except (pl.exceptions.PolarsError, OSError) as error:
             raise _unreadable(self.name, error) from error
-        if frame.estimated_size() > TABLE_BYTES_MAX:
+        if frame.estimated_size() > SHUFFLED_TABLE_BYTES_MAX:
             raise BuildError(
                 explain(
                     f"table {self.name!r}",
-                    wanted=f"at most {TABLE_BYTES_MAX} bytes for the columns {listed(columns)}",
+                    wanted=f"at most {SHUFFLED_TABLE_BYTES_MAX} bytes for the columns {listed(columns)}",
                     found=f"{frame.estimated_size()} bytes in {frame.height} rows",
                     remedy="Keep only the rows that can match, or use narrower types.",
                 )

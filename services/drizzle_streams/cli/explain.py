@@ -50,7 +50,8 @@ def _interval(plan: dict[str, Any]) -> str:
 
 def rows(stage: dict[str, Any]) -> list[tuple[object, ...]]:
     """A stage: what it does, then a line for each thing that is chosen."""
-    reads = f"reads {stage['reads']}" if stage["reads"] else f"merges what stage {stage['inputs'][0]} gives"
+    does = "merges" if stage["stateful"] else "joins"
+    reads = f"reads {stage['reads']}" if stage["reads"] else f"{does} what stage {stage['inputs'][0]} gives"
     seen = stage["seen"]
     known = "" if seen is None else f"{seen['batches']:,} tasks seen, {seen['rows']:,} rows"
     first = (stage["stage"], reads, f"{stage['partitions']} partitions", known)

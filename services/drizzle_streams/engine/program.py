@@ -56,13 +56,14 @@ class JoinTable:
 
     The table's columns other than `right_on` are added. A name that the stream has
     already gets the suffix `_right`. Several matching rows of the table give several rows,
-    in the table's order.
+    in the table's order. `strategy` is the user's word on where it is made, for who compiles.
     """
 
     table: str
     left_on: tuple[str, ...]
     right_on: tuple[str, ...]
     how: Literal["inner", "left"] = "inner"
+    strategy: Literal["auto", "broadcast", "shuffled"] = "auto"
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,9 +103,11 @@ class Cluster:
     def _compute(self, member: Member, batch: int) -> None:
         stage, worker = member
         executor, partitions = self._executors[stage], self._partitions[member]
+        blocks = [self._received(member, one) for one in self._upstream(stage, batch)]
         if member in self._states:
-            blocks = [self._received(member, one) for one in self._upstream(stage, batch)]
             self._states[member], output = executor.run_blocks(self._states[member], batch, blocks)
+        elif self.spec.stages[stage].inputs:
+            output = executor.run_join(partitions, blocks)
         else:
             output = executor.run_input(partitions, self._log.entries(batch, partitions))
         again = self._outputs.get((stage, batch, worker))
@@ -129,7 +131,7 @@ class Cluster:
 
     def _received(self, member: Member, block: Block) -> Block:
         """A member's share of a block, as it arrives over the wire."""
-        ranges = self._executors[member[0]].layout.ranges(self._partitions[member])
+        ranges = self._executors[member[0]].ranges(self._partitions[member])
         return decode_block(encode_block(slice_block(block, ranges)))
 
     def _write(self, stage: StageSpec, partitions: Iterable[int], batch: int, rows: pl.DataFrame) -> None:

@@ -27,8 +27,9 @@ class Output:
 
 @dataclass(slots=True)
 class Cohort:
-    """`state` is None for a stage that reads. `merged` is a background merge that the next task takes in.
+    """`state` is None for a stage that reads or joins.
 
+    `merged` is a background merge that the next task takes in.
     `snapshots` is the chain of storing, beside the one of computing; `line` knows what is stored.
     """
 

@@ -45,7 +45,7 @@ class BlockInput:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a task reads, but the state: `entries` for a stage that reads, `blocks` for one that merges.
+    """What a task reads, but the state: `entries` for a stage that reads, `blocks` for one behind a shuffle.
 
     `shares` names who is to be told of the result; `choice` is how the stage runs this batch.
     """
@@ -112,9 +112,11 @@ def encode_share(
 
 def _run(work: Work, state: StageState | None) -> tuple[StageState | None, StageOutput]:
     executor = work.stage.executor
-    if state is None:
+    if work.stage.program.read is not None:
         return None, _run_input(work)
     blocks = [cut(_decoded(one.block), one.partitions, one.ranges) for one in work.blocks]
+    if state is None:
+        return None, executor.run_join(work.partitions, blocks, work.choice)
     return executor.run_blocks(state, work.batch, blocks, work.choice)
 
 

@@ -31,7 +31,7 @@ def keep_partitions(job: JobRun, action: act.KeepPartitions) -> None:
     """Give up partitions; none left closes the cohort. What runs already runs with the old ones."""
     cohort = job.cohorts.get(action.cohort)
     if cohort is None:
-        return  # a stage that reads has no state, and may not have run a task here yet
+        return  # a stage that reads or joins has no state, and may not have run a task here yet
     cohort.chain.add(lambda: _keep(job, cohort, action))
     if not action.partitions:
         job.closes(cohort.chain.ended())
@@ -101,6 +101,8 @@ async def _restored(job: JobRun, stage: LoadedStage, action: act.OpenCohort) -> 
 
 
 async def _keep(job: JobRun, cohort: Cohort, action: act.KeepPartitions) -> None:
+    if job.stages:
+        job.stages[cohort.stage].executor.gave_up()
     if cohort.state is not None and not job.forgotten:
         job.part(cohort.stage, cohort.state)
         if action.partitions:

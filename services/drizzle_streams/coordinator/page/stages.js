@@ -47,7 +47,7 @@ export class Stages {
     for (const node of stages) {
       const { stage, stream, inputs, frontier, partitions, stateful } = node.stage;
       node.title = `Stage ${stage}`;
-      node.says = stream ? "reads, filters, partly aggregates" : stateful ? "merges, keeps state" : "transforms";
+      node.says = stream ? "reads, filters, partly aggregates" : stateful ? "merges, keeps state" : "joins";
       node.done = frontier < 0 ? "nothing done yet" : `done through batch ${count(frontier)}`;
       node.note = plural(partitions, "partition");
       node.inputs = inputs.map((i) => stages[i]);
