@@ -45,6 +45,7 @@ class Output:
         """Name the job and say how it runs.
 
         `batch_interval`: how long records are collected before they are processed; latency is a bit more.
+        Batches end soon after full multiples of it, so windows that do too wait for no further batch.
         "auto" makes it as short as the workers can stand, from 10 to 500 ms, and longer while they are
         overloaded; what is idle (`idle_after`) is then counted in batches of 10 ms.
         `scheduling`: "group" launches `group_size` batches at a time; "prescheduled" and "barrier" are for
