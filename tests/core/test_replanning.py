@@ -226,9 +226,11 @@ def test_a_join_says_where_it_is_made_and_why() -> None:
     assert "104,857,600 bytes" in reason.why
     assert "each of 8 workers" in reason.why
     groups.replanning.seen.clear()
-    groups.launch(joining(1000, broadcast=True))
+    groups.workers = 1
+    groups.launch(joining(100 << 20, broadcast=True))
     (reason,) = (r for r in groups.replanning.reasons(groups.replanning.choice(MAP)) if r.what == "join")
     assert reason.how == "broadcast"
+    assert reason.why.endswith("the only worker holds the whole table anyway")
 
 
 def test_rows_that_are_routed_to_a_join_say_nothing_about_aggregation() -> None:

@@ -53,6 +53,11 @@ def rows(stage: dict[str, Any]) -> list[tuple[object, ...]]:
     does = "merges" if stage["stateful"] else "joins"
     reads = f"reads {stage['reads']}" if stage["reads"] else f"{does} what stage {stage['inputs'][0]} gives"
     seen = stage["seen"]
-    known = "" if seen is None else f"{seen['batches']:,} tasks seen, {seen['rows']:,} rows"
+    known = "" if seen is None else f"{seen['batches']:,} tasks seen" + _rows(seen["rows"])
     first = (stage["stage"], reads, f"{stage['partitions']} partitions", known)
     return [first, *(("", one["what"], one["how"], one["why"]) for one in stage["reasons"])]
+
+
+def _rows(count: int) -> str:
+    """Rows that came to an aggregation before a shuffle, where there is one."""
+    return f", {count:,} rows" if count else ""

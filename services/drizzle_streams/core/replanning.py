@@ -212,14 +212,16 @@ class Replanning:
         return tuple(found)
 
     def _join_reason(self, seen: StageSeen, choice: StageChoice) -> Reason:
+        size = f"{seen.join_rows:,} rows, {seen.join_bytes:,} bytes"
         beyond = _beyond_share(seen.join_bytes, self.workers)
-        broadcast = seen.broadcast if choice.broadcast is None else choice.broadcast
-        return Reason(
-            "join",
-            "broadcast" if broadcast else "shuffled",
-            f"{seen.join_rows:,} rows, {seen.join_bytes:,} bytes: whole, each of {self.workers} workers "
-            f"would hold {beyond:,} bytes beyond its share; {JOIN_BROADCAST_BYTES_MAX:,} may be",
+        why = (
+            f"{size}: whole, each of {self.workers} workers would hold {beyond:,} bytes beyond its share; "
+            f"{JOIN_BROADCAST_BYTES_MAX:,} may be"
+            if self.workers > 1
+            else f"{size}: the only worker holds the whole table anyway"
         )
+        broadcast = seen.broadcast if choice.broadcast is None else choice.broadcast
+        return Reason("join", "broadcast" if broadcast else "shuffled", why)
 
 
 def _beyond_share(table_bytes: int, workers: int) -> int:
