@@ -267,6 +267,27 @@ def test_what_was_seen_of_a_join_is_told() -> None:
     assert encode_block(kept.blocks) == encode_block(shuffled.blocks), "the job's word counts"
 
 
+@pytest.mark.parametrize(
+    ("aggregates", "before", "may"),
+    [(EXACT, (), True), (PICKED, (), True), (PICKED, SPLIT, False), (ROUNDED_ONLY, (), False)],
+)
+def test_rows_go_unaggregated_where_their_order_counts(aggregates: Any, before: Any, may: bool) -> None:
+    made = job(spec=aggregation(keys=("tag",), aggregates=aggregates), before=before)
+    reader, joiner = StageExecutor(made.cut(4), MAP), StageExecutor(made.cut(4), JOIN, 4)
+    entries = Log().entries(EVENTS)
+    routed = reader.run_input([0, 1], entries).blocks
+    assert routed is not None
+    broadcast = reader.run_input([0, 1], entries, StageChoice(MAP, broadcast=True))
+    for output in (joiner.run_join([0, 1, 2, 3], [routed]), broadcast):
+        assert output.blocks is not None
+        assert output.blocks.frame is not None
+        assert ("__records" in output.blocks.frame.columns) is may
+        assert ("__order" in output.blocks.frame.columns) is not may
+        assert output.seen is not None
+        assert output.seen.partial
+        assert (output.seen.rows > 0) is may, "what cannot be chosen is not measured"
+
+
 def test_marks_are_passed_on_with_every_cut() -> None:
     made = job()
     reader, joiner = StageExecutor(made.cut(4), MAP), StageExecutor(made.cut(4), JOIN, 4)

@@ -13,15 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final
 
 import polars as pl
 
 from drizzle_streams.engine import eager
-from drizzle_streams.engine.accumulators import RECORDS
 from drizzle_streams.engine.aggregation import AggregationPlan, needs_offsets
-from drizzle_streams.engine.closing import Closed, Closing
+from drizzle_streams.engine.closing import Closing
 from drizzle_streams.engine.columns import (
     KEY_GROUP,
     OFFSET,
@@ -36,16 +35,17 @@ from drizzle_streams.engine.joining import JoinStage, Router, apart, origins, ow
 from drizzle_streams.engine.layout import Layout, Ranges, ranges_of
 from drizzle_streams.engine.marks import marks_of
 from drizzle_streams.engine.operators import Steps
+from drizzle_streams.engine.outcome import Ran, StageOutput
 from drizzle_streams.engine.parsing import Load, Parsed, Parser
 from drizzle_streams.engine.program import Aggregation, JoinTable, Program, StageProgram, Step
 from drizzle_streams.engine.records import END, DeadLetter, InputEntry
 from drizzle_streams.engine.runs import newest_groups
-from drizzle_streams.engine.series import largest, smallest, total
+from drizzle_streams.engine.series import largest, smallest
 from drizzle_streams.engine.state import StageState, empty_state, restore
 from drizzle_streams.engine.watermark import END_MARK, Marks
 from drizzle_streams.errors import BuildError, explain
 from drizzle_streams.model.ids import NO_BATCH, StageId
-from drizzle_streams.model.replanning import FilterSeen, StageChoice, StageSeen
+from drizzle_streams.model.replanning import StageChoice, StageSeen
 
 __all__ = [
     "Block",
@@ -62,42 +62,6 @@ __all__ = [
 
 _ROW_BITS: Final = 28
 """Offset of a row of a merge stage: batch (35 bits), then its number in the batch (28 bits)."""
-
-
-@dataclass(frozen=True, slots=True)
-class StageOutput:
-    """What a batch of a stage gives.
-
-    `blocks`: for the next stage, if there is one. `rows`: for the sink, if there is one, with
-    `KEY_GROUP` (stages that merge) or `PARTITION` (stages that read) beside the user's columns.
-    `late`: groups of rows that came after their window closed, or had no event time, as
-    results of their own with `RECORDS`, the number of records each stands for, in sum `late_records`.
-    """
-
-    blocks: Block | None
-    rows: pl.DataFrame | None
-    late: pl.DataFrame | None = None
-    late_records: int = 0
-    dead_letters: tuple[DeadLetter, ...] = ()
-    records_in: int = 0
-    rows_out: int = 0
-    seen: StageSeen | None = None
-
-
-@dataclass(slots=True)
-class _Ran:
-    """How a batch is run, and what is seen of it on the way. `closed` is what was there to aggregate."""
-
-    choice: StageChoice | None
-    order: list[int] | None
-    filters: list[FilterSeen] = field(default_factory=list[FilterSeen])
-    merged_rows: int = 0
-    merged_groups: int = 0
-    closed: Closed | None = None
-
-    @property
-    def partial(self) -> bool:
-        return self.choice is None or self.choice.partial
 
 
 class StageExecutor:
@@ -178,7 +142,7 @@ class StageExecutor:
         return self._output(rows, marks, parsed.records, parsed.dead, ran)
 
     def _routed(
-        self, router: Router, rows: pl.DataFrame, marks: Marks, parsed: Parsed, ran: _Ran
+        self, router: Router, rows: pl.DataFrame, marks: Marks, parsed: Parsed, ran: Ran
     ) -> StageOutput:
         """The rows as the stage that joins wants them, or joined here where that is chosen."""
         broadcast = ran.choice is not None and ran.choice.broadcast is True and not router.pinned
@@ -195,7 +159,7 @@ class StageExecutor:
             table = router.table
             seen = replace(seen, join_rows=table.rows, join_bytes=table.bytes, broadcast=broadcast)
         output = StageOutput(block, None, None, 0, parsed.dead, parsed.records, block.rows, seen)
-        return output if late is None else _with_late(output, late)
+        return output if late is None else output.with_late(late)
 
     # ------------------------------------------------------------------ stages that join
 
@@ -213,7 +177,7 @@ class StageExecutor:
         ran.closed = closed if self._joins.aggregates else None
         records = sum(one.rows for one in blocks)
         output = StageOutput(block, None, None, 0, (), records, block.rows, self._seen(ran))
-        return output if closed is None or closed.late is None else _with_late(output, closed.late)
+        return output if closed is None or closed.late is None else output.with_late(closed.late)
 
     def gave_up(self) -> None:
         """Partitions of a stage that joins are no longer held here: nor need their rows of the table."""
@@ -265,9 +229,9 @@ class StageExecutor:
         rows = self._steps.run(self._emitted(emitted, batch), 0, None, ran.order, ran.filters)
         records = sum(frame.height for frame in frames)
         output = self._output(rows, self._merge_marks(after, rows), records, (), ran)
-        return after, output if late is None else _with_late(output, plan.finish_late(late))
+        return after, output if late is None else output.with_late(plan.finish_late(late))
 
-    def _partials(self, frames: Sequence[pl.DataFrame], ran: _Ran) -> pl.DataFrame:
+    def _partials(self, frames: Sequence[pl.DataFrame], ran: Ran) -> pl.DataFrame:
         """One row per group and upstream partition; aggregated here where nobody did before the shuffle."""
         plan = self.layout.plan
         both = [apart(origins(frame), plan.accumulators) for frame in frames]
@@ -311,7 +275,7 @@ class StageExecutor:
     # ------------------------------------------------------------------ both
 
     def _output(
-        self, rows: pl.DataFrame, marks: Marks, records: int, dead: tuple[DeadLetter, ...], ran: _Ran
+        self, rows: pl.DataFrame, marks: Marks, records: int, dead: tuple[DeadLetter, ...], ran: Ran
     ) -> StageOutput:
         given = None
         if self._stage.sink is not None or self._closing is None:
@@ -325,26 +289,13 @@ class StageExecutor:
         block = Block(closed.frame if closed.frame.height else None, marks)
         rows_out = block.rows if given is None else given.height
         output = StageOutput(block, given, None, 0, dead, records, rows_out, self._seen(ran))
-        return output if closed.late is None else _with_late(output, closed.late)
+        return output if closed.late is None else output.with_late(closed.late)
 
-    def _runs_by(self, choice: StageChoice | None) -> _Ran:
-        return _Ran(choice, None if choice is None else self._steps.ordered(choice.filters))
+    def _runs_by(self, choice: StageChoice | None) -> Ran:
+        return Ran(choice, None if choice is None else self._steps.ordered(choice.filters))
 
-    def _seen(self, ran: _Ran) -> StageSeen:
-        """What the batch was like: counts that were there anyway."""
-        closed = ran.closed
-        return StageSeen(
-            stage=self._stage.stage,
-            batches=1,
-            partial=closed is not None and RECORDS in closed.frame.columns,
-            rows=0 if closed is None else closed.rows,
-            shuffled=0 if closed is None else closed.frame.height,
-            merged_rows=ran.merged_rows,
-            merged_groups=ran.merged_groups,
-            filters=tuple(ran.filters),
-            side_rows=self._side[0],
-            side_bytes=self._side[1],
-        )
+    def _seen(self, ran: Ran) -> StageSeen:
+        return ran.seen(self._stage.stage, self._side)
 
 
 def output_schema(program: Program, stage: StageId) -> dict[str, pl.DataType]:
@@ -372,12 +323,6 @@ def _aggregation(program: Program, stage: StageProgram) -> Aggregation | None:
 def _cannot(stage: StageProgram, what: str) -> str:
     remedy = "Compile the job again."
     return explain(f"stage {stage.stage}", wanted=f"one that can {what}", found="another", remedy=remedy)
-
-
-def _with_late(output: StageOutput, late: pl.DataFrame) -> StageOutput:
-    records = output.late_records + total(late.get_column(RECORDS))
-    frame = late if output.late is None else pl.concat([late, output.late], how="diagonal_relaxed")
-    return replace(output, late=frame, late_records=records)
 
 
 def _split_late(partials: pl.DataFrame, bound: int | None) -> tuple[pl.DataFrame | None, pl.DataFrame | None]:
