@@ -24,7 +24,18 @@ from drizzle_streams.protocol.records import GroupRecord
 MAP, REDUCE = StageId(0), StageId(1)
 SPEC = JobSpec(
     JobId("j"),
-    (StageSpec(MAP, 2, stream=StreamId("s")), StageSpec(REDUCE, 4, inputs=(MAP,), writes_output=True)),
+    (
+        StageSpec(MAP, 2, stream=StreamId("s")),
+        StageSpec(REDUCE, 4, inputs=(MAP,), stateful=True, writes_output=True),
+    ),
+)
+JOINED = JobSpec(
+    JobId("j"),
+    (
+        StageSpec(MAP, 2, stream=StreamId("s")),
+        StageSpec(REDUCE, 4, inputs=(MAP,)),
+        StageSpec(StageId(2), 4, inputs=(REDUCE,), stateful=True, writes_output=True),
+    ),
 )
 
 
@@ -234,6 +245,10 @@ def test_a_join_says_where_it_is_made_and_why() -> None:
 
 
 def test_rows_that_are_routed_to_a_join_say_nothing_about_aggregation() -> None:
-    group = Groups().launch(replace(joining(100 << 20), rows=100_000, shuffled=100_000))
-    choice = choice_at(group.chosen, group.first, MAP)
-    assert choice is None or choice.partial
+    for seen in (joining(100 << 20), StageSeen(MAP, 10 * BATCHES_MIN)):  # the other's place is fixed
+        groups = Groups(JOINED)
+        group = groups.launch(replace(seen, rows=100_000, shuffled=100_000))
+        choice = choice_at(group.chosen, group.first, MAP)
+        assert choice is None or choice.partial
+        assert "aggregates" not in [one.what for one in groups.replanning.reasons(StageChoice(MAP))]
+        assert "aggregates" in [one.what for one in groups.replanning.reasons(StageChoice(REDUCE))]

@@ -150,19 +150,19 @@ class Replanning:
 
     def _partial(self, before: StageChoice) -> bool:
         left = self.left(before.stage)
-        if left is None or self._joins(before.stage):
+        if left is None or not self._aggregates(before.stage):
             return before.partial
         return left <= OFF_ABOVE if before.partial else left < ON_BELOW
 
-    def _joins(self, stage: StageId) -> bool:
-        """Whether the stage has a join that may be shuffled: then what it gives is not always aggregated."""
-        return stage in self.seen and self.seen[stage].join_bytes > 0
+    def _aggregates(self, stage: StageId) -> bool:
+        """Whether an aggregation follows; behind a stage that joins it is that one's."""
+        return any(below.stateful for below in self.spec.downstream(stage))
 
     def _broadcast(self, before: StageChoice) -> bool | None:
         """Where the join is made; as it is while the choice was not seen at work."""
-        if not self._joins(before.stage):
+        seen = self.seen.get(before.stage)
+        if seen is None or not seen.join_bytes:
             return before.broadcast
-        seen = self.seen[before.stage]
         beyond = _beyond_share(seen.join_bytes, self.workers)
         bound = JOIN_BROADCAST_BYTES_MAX * (1.0 if seen.broadcast else BROADCAST_AGAIN)
         wanted = beyond <= bound
@@ -189,7 +189,7 @@ class Replanning:
         """Why a stage runs so: everything that can be decided about it, with its figures."""
         stage, seen = self.spec.stage(choice.stage), self.seen.get(choice.stage)
         found: list[Reason] = []
-        if self.spec.downstream(choice.stage) and not self._joins(choice.stage):
+        if self._aggregates(choice.stage):
             left = self.left(choice.stage)
             why = "not measured yet" if left is None else f"it leaves {left:.0%} of the rows"
             how = "before the shuffle and after it" if choice.partial else "only after the shuffle"
