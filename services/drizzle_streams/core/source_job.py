@@ -1,9 +1,9 @@
 """One job on one source: which batches are sealed, offered, taken.
 
-Batch b of a stage is sealed when a launched group covers it, its time has come, and no more
-than `IN_FLIGHT_MAX` batches before it wait to be taken (credit: slow workers make batches
-larger instead of queues longer). Bounds are durable before a batch is offered, and replay
-offers the very same bounds (law 4).
+Batch b of a stage is sealed when a launched group covers it, its time has come, no more than
+`IN_FLIGHT_MAX` batches before it wait to be taken (credit: slow workers make batches larger
+instead of queues longer), and the last stages are not too far behind (`core.below`). Bounds are
+durable before a batch is offered, and replay offers the very same bounds (law 4).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from drizzle_streams.core import actions as act
+from drizzle_streams.core.below import Below
 from drizzle_streams.core.capacity import Capacity
 from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.speculation import Copies
@@ -102,6 +103,7 @@ class SourceJob:
         self._halting: msg.Cut | None = None
         self._halts = False
         self.committed = NO_BATCH
+        self._below = Below()
 
     def recover(self, born: Generation, stage: StageId, bounds: tuple[Bounds, ...], now: float) -> None:
         """Bounds of a run found on disk at start; offered again when a generation is assigned."""
@@ -134,6 +136,8 @@ class SourceJob:
         self._halts = any(stage.partitions_least for stage in assign.spec.stages)
         self._open_readings(assign, out)
         self.commit(assign.committed, out)
+        sealed = max((one.sealed for one in self.readings.values()), default=NO_BATCH)
+        self._below.begin(assign.spec, assign.placement, sealed)
         for reading in self.readings.values():
             reading.capacity.forget_waiting()
             for partition in reading.partitions:
@@ -228,7 +232,8 @@ class SourceJob:
         return None
 
     def _credit(self, reading: StageReading) -> bool:
-        return reading.sealed - self._taken_by_all(reading) < IN_FLIGHT_MAX
+        ahead = reading.sealed - self._taken_by_all(reading)
+        return ahead < IN_FLIGHT_MAX and self._below.allows(BatchId(reading.sealed + 1))
 
     def _taken_by_all(self, reading: StageReading) -> BatchId:
         if reading.taken_by_all is None:
@@ -302,6 +307,8 @@ class SourceJob:
         """A worker computed an offered batch: credit, if it is the owner's own and no copy."""
         reading = self.readings.get(taken.stage)
         if reading is None:
+            if taken.generation == self.generation:
+                self._below.computed(taken.stage, taken.partitions, taken.batch)
             return
         for partition in taken.partitions:
             if self.placement.owner(taken.stage, partition) == taken.worker:

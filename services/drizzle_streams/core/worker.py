@@ -120,6 +120,9 @@ class Worker:
                 self._hello(now, out)
             case ev.LinkOverflowed(node=node) | ev.PeerUnreachable(node=node) if node != COORDINATOR:
                 self._suspect(node, out)
+                if isinstance(event, ev.LinkOverflowed):
+                    for job in self.jobs.values():
+                        job.overflowed(node, out)
             case ev.PeerUnreachable():
                 self._wait_alone(now)
             case ev.LeaveRequested():

@@ -263,10 +263,11 @@ class JobBlocks:
         for cohort in self._of_stage(offer.stage):
             mine = tuple(p for p in cohort.partitions if p in offered)
             if mine and cohort.computed >= offer.batch:
-                taken = msg.Taken(
-                    self.spec.job, self.generation, self.worker, offer.stage, mine, cohort.computed
-                )
-                out.send(NodeId(offer.source), taken)
+                out.send(NodeId(offer.source), self.taken(offer.stage, mine, cohort.computed))
+
+    def taken(self, stage: StageId, partitions: tuple[PartitionId, ...], batch: BatchId) -> msg.Taken:
+        """That these partitions have computed a batch."""
+        return msg.Taken(self.spec.job, self.generation, self.worker, stage, partitions, batch)
 
     def _fetch(self, fetch: act.FetchBlocks | act.FetchInput, out: Effects) -> None:
         if fetch not in self.fetching:

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
+from drizzle_streams.core.below import is_last, says
 from drizzle_streams.core.cohorts import Cohort
 from drizzle_streams.core.copies import CopyTask
 from drizzle_streams.core.late_sources import awaited, begun, first_batches
@@ -189,10 +190,7 @@ class WorkerJob(JobLaunches):
         for below in self.spec.downstream(stage):
             for owner, partitions in self._by_owner(below.stage).items():
                 self._tell(stage, Wanted(below.stage, owner, partitions, fragment.batch), run, out)
-        taken = msg.Taken(
-            self.spec.job, self.generation, self.worker, stage, fragment.partitions, fragment.batch
-        )
-        out.send(fragment.sender, taken)
+        out.send(fragment.sender, self.taken(stage, fragment.partitions, fragment.batch))
 
     def finished(self, key: TaskKey, now: float, out: Effects) -> None:
         """A batch is computed: announce its blocks, write its rows, maybe snapshot, give credit."""
@@ -215,6 +213,8 @@ class WorkerJob(JobLaunches):
             self._hand_on(stage, cohort, key.batch, sealed_at_ms, out)
         if stage.stream is not None:
             self._credit(stage, cohort, key.batch, out)
+        elif says(self.spec, stage, key.batch):
+            self.credit_below(cohort, None, out)
         if (key.batch + 1) % self.snapshot_every == 0 or key.batch == self.boundary:
             self._store(cohort, out)
         if stage.writes_output:
@@ -240,10 +240,20 @@ class WorkerJob(JobLaunches):
         for partition in cohort.partitions:
             by_source.setdefault(NodeId(layout.owners[partition]), []).append(partition)
         for source, partitions in by_source.items():
-            taken = msg.Taken(
-                self.spec.job, self.generation, self.worker, stage.stage, tuple(partitions), batch
-            )
-            out.send(source, taken)
+            out.send(source, self.taken(stage.stage, tuple(partitions), batch))
+
+    def credit_below(self, cohort: Cohort, only: NodeId | None, out: Effects) -> None:
+        """A last stage tells all sources how far it is, or one of them: see `core.below`."""
+        owners = dict.fromkeys(NodeId(o) for layout in self.layouts.values() for o in layout.owners)
+        for source in owners:
+            if only in (None, source):
+                out.send(source, self.taken(cohort.stage, cohort.partitions, cohort.computed))
+
+    def overflowed(self, node: NodeId, out: Effects) -> None:
+        """What was said to a node is lost: if it is a source, it must know how far the last stages are."""
+        for cohort in self.cohorts.values():
+            if is_last(self.spec, self.spec.stages[cohort.stage]) and cohort.computed >= 0:
+                self.credit_below(cohort, node, out)
 
     # --- output, reports, checkpoints -----------------------------------------------------
 

@@ -362,7 +362,10 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The offered batch has been computed: credit for the source to seal further, if by its owner."""
+    """The offered batch has been computed: credit for the source to seal further, if by its owner.
+
+    Of a stage at the end of a chain: how far it is, to all sources, see `core.below`.
+    """
 
     job: JobId
     generation: Generation

@@ -1,0 +1,94 @@
+"""How far a source may seal ahead of the last stages: credit for the whole chain, not for its readers alone.
+
+Readers are credited for what they have computed (`IN_FLIGHT_MAX`), so they may run as far ahead of the stages
+below as is launched: hundreds of batches, each announced to every worker below, which is what keeps those
+from their work. So the last stages count too: they say `Taken` to all sources every `SAY_EVERY_BATCHES`, and
+a source seals no more than `AHEAD_BATCHES_MAX` beyond the slowest of them, fewer where a batch is announced
+more than a thousand times. What waits meanwhile makes the next batch larger, like any back-pressure.
+
+Nobody waits for ever for what is not known:
+
+- A word is missing where a new generation began, or a source has a new life. Who has not spoken since does
+  not count, except where nothing was ever sealed: then it stands before the first batch.
+- Nor does who is further behind than the bound when a generation begins. It replays, and others go on.
+- Words are lost with a queue that overflows: then they are said again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from drizzle_streams.model.ids import NO_BATCH, BatchId, PartitionId, StageId
+from drizzle_streams.model.job import JobSpec, StageSpec
+from drizzle_streams.model.placement import Placement
+
+AHEAD_BATCHES_MAX = 16
+"""Batches sealed that some last stage has yet to compute; at the bound the source waits."""
+
+AHEAD_BATCHES_MIN = 8
+"""So many in any case: words are said every few batches, and meanwhile there must be something to do."""
+
+ANNOUNCEMENTS_MAX = 8_192
+"""Announcements under way that the batches ahead may come to: hearing more takes longer than answers may."""
+
+SAY_EVERY_BATCHES = 4
+"""How often a last stage says how far it is: more often than the bound, so that who is at it has spoken."""
+
+UNBOUNDED = BatchId(1 << 62)
+"""Where nobody counts."""
+
+
+def is_last(spec: JobSpec, stage: StageSpec) -> bool:
+    """Whether a stage is at the end of a chain, with readers of streams above it."""
+    return stage.stream is None and not spec.downstream(stage.stage)
+
+
+def says(spec: JobSpec, stage: StageSpec, batch: BatchId) -> bool:
+    """Whether its workers tell sources that they have computed this batch."""
+    return (batch + 1) % SAY_EVERY_BATCHES == 0 and is_last(spec, stage)
+
+
+def ahead_max(spec: JobSpec, placement: Placement) -> int:
+    """How many batches may be ahead of the last stages: every worker announces each to those below."""
+    workers = [len(frozenset(owners)) for owners in placement.owners]
+    announcements = sum(
+        workers[above] * workers[stage.stage] for stage in spec.stages for above in stage.inputs
+    )
+    return max(AHEAD_BATCHES_MIN, min(AHEAD_BATCHES_MAX, ANNOUNCEMENTS_MAX // max(1, announcements)))
+
+
+class Below:
+    """What one source knows of the last stages of one job."""
+
+    def __init__(self) -> None:
+        self._ahead_max = AHEAD_BATCHES_MIN
+        self._computed: dict[tuple[StageId, PartitionId], BatchId] = {}
+        self._counts_from = NO_BATCH
+        self._through: BatchId | None = None
+        """The last batch that may be sealed; None: to be looked up."""
+
+    def begin(self, spec: JobSpec, placement: Placement, sealed: BatchId) -> None:
+        """A new generation, or a new life of the source; it has sealed so far."""
+        self._computed = {}
+        self._ahead_max = ahead_max(spec, placement)
+        self._counts_from = BatchId(sealed - self._ahead_max)
+        if sealed == NO_BATCH:
+            last = [stage for stage in spec.stages if is_last(spec, stage)]
+            every = ((one.stage, PartitionId(p)) for one in last for p in range(one.partitions))
+            self._computed = dict.fromkeys(every, NO_BATCH)
+        self._through = None
+
+    def computed(self, stage: StageId, partitions: Sequence[PartitionId], batch: BatchId) -> None:
+        """A last stage has computed a batch, of these partitions."""
+        if batch < self._counts_from:
+            return
+        for partition in partitions:
+            self._computed[stage, partition] = max(batch, self._computed.get((stage, partition), NO_BATCH))
+        self._through = None
+
+    def allows(self, batch: BatchId) -> bool:
+        """Whether a batch may be sealed."""
+        if self._through is None:
+            slowest = min(self._computed.values(), default=UNBOUNDED)
+            self._through = BatchId(slowest + self._ahead_max)
+        return batch <= self._through
