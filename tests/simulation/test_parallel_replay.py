@@ -179,14 +179,14 @@ def test_what_is_lost_is_replayed_by_many_workers_and_over_many_batches_at_once(
 # --- who hears of a new generation late ---------------------------------------------------
 
 
-OVERTAKEN = (43, 51)
+OVERTAKEN = range(60)
 
 
 def assigned_late(seed: int) -> World:
     """Heirs hear of the new generation when offers and announcements in its name are here already.
 
     With what they say kept, replay takes about 0.2 s; without, a second more, the wait of who asks for it.
-    In `OVERTAKEN` there is an offer for an heir whose batch is computed, for what is its own, before that.
+    In some of `OVERTAKEN` an offer is for an heir whose batch is computed, for what is its own, before that.
     """
     world = settled(seed, job=spec(every_ms=RARELY_MS))
     job = world.job_state
@@ -213,7 +213,7 @@ def assigned_late(seed: int) -> World:
 
 
 def test_what_is_said_before_the_assignment_is_kept_for_it() -> None:
-    for seed in (*SEEDS, *OVERTAKEN):
+    for seed in (*SEEDS, 7, 12):
         assigned_late(seed)
 
 

@@ -62,6 +62,8 @@ class Arrivals:
         arrived = self._batches.setdefault(fragment.batch, BatchArrivals())
         arrived.sealed_at_ms = max(arrived.sealed_at_ms, sealed_at_ms)
         wanted = mask_of(fragment.wanted)
+        if len(fragment.partitions) == 1 and fragment.stage >= 0:
+            return _add_one(arrived, fragment, wanted)
         news: dict[int, list[PartitionId]] = {}
         for partition in fragment.partitions:
             upstream = (fragment.stage, partition)
@@ -90,6 +92,8 @@ class Arrivals:
         if arrived is None:
             return False
         have = arrived.have
+        if len(have) < sum([count for _, count in upstreams]):
+            return False  # as nearly always, and known at once however many there are
         return all(
             have.get((stage, PartitionId(p)), 0) & wanted == wanted
             for stage, count in upstreams
@@ -142,6 +146,17 @@ class Arrivals:
         for batch in old:
             del self._batches[batch]
         return bool(old)
+
+
+def _add_one(arrived: BatchArrivals, fragment: Fragment, wanted: int) -> bool:
+    """The same for blocks of one upstream partition: where many workers share a stage, that is what comes."""
+    upstream = (fragment.stage, fragment.partitions[0])
+    before = arrived.have.get(upstream, 0)
+    new = wanted & ~before
+    if new:
+        arrived.have[upstream] = before | new
+        arrived.pieces.append((Piece(fragment, fragment.partitions, partitions_of(new)), new))
+    return new != 0
 
 
 def _cut(piece: Piece, mask: int) -> Piece:

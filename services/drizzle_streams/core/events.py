@@ -29,11 +29,15 @@ class EnvelopeArrived:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One message, in order, once per link session; the role's view of an envelope."""
+    """One message, in order, once per link session; the role's view of an envelope.
+
+    `more`: the next one of the same envelope follows at once, so looking at what can be done now may wait.
+    """
 
     sender: NodeId
     message: Message
     carried: bool
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,8 +51,10 @@ class Node:
         heard = self.outbox.hear(event.envelope, event.carried, now)
         if heard.restarted:
             self.role.handle(PeerRestarted(sender), now, out)
+        left = len(heard.messages)
         for message, carried in heard.messages:
-            self.role.handle(Received(sender, message, carried), now, out)
+            left -= 1
+            self.role.handle(Received(sender, message, carried, left > 0), now, out)
 
     def _freeze(self, out: Effects, now: float) -> Actions:
         done = 0

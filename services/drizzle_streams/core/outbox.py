@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from drizzle_streams.model.ids import NodeId
 from drizzle_streams.protocol.messages import Envelope, Item, Message
@@ -274,4 +274,13 @@ def joined(earlier: Envelope, later: Envelope) -> Envelope | None:
     """What one peer hears as one envelope instead of as two; None where two numberings are meant."""
     if earlier.session != later.session or earlier.stream != later.stream:
         return None
-    return replace(later, items=earlier.items + later.items)
+    # Not by `replace`, which looks the fields up each time: this is done for most of what is said.
+    return Envelope(
+        sender=later.sender,
+        session=later.session,
+        stream=later.stream,
+        ack_session=later.ack_session,
+        ack_stream=later.ack_stream,
+        ack=later.ack,
+        items=earlier.items + later.items,
+    )

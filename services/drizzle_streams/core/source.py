@@ -77,6 +77,11 @@ class Source:
 
     def handle(self, event: ev.Event, now: float, out: Effects) -> None:
         """Something happened; afterwards whatever is due is sealed."""
+        self._take(event, now, out)
+        if not (isinstance(event, ev.Received) and event.more):
+            self._seal_due(now, out)
+
+    def _take(self, event: ev.Event, now: float, out: Effects) -> None:
         match event:
             case ev.Received(message=message):
                 self._received(message, now, out)
@@ -100,7 +105,6 @@ class Source:
                     job.readings[stage].retry_at = now + SEAL_RETRY_S
             case _:
                 return
-        self._seal_due(now, out)
 
     # --- messages -------------------------------------------------------------------------
 

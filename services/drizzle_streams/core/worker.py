@@ -111,6 +111,17 @@ class Worker:
         if self.rejoining:
             return
         self._stalls.look(now)
+        self._take(event, now, out)
+        if not (isinstance(event, ev.Received) and event.more):
+            self.settle(now, out)
+
+    def settle(self, now: float, out: Effects) -> None:
+        """What every turn ends with: start what can run, and see when to look again."""
+        if not self.rejoining:
+            self._run_ready(out, now)
+            self._plan_deadlines(now)
+
+    def _take(self, event: ev.Event, now: float, out: Effects) -> None:
         match event:
             case ev.Received(sender=sender, message=message, carried=carried):
                 if sender == COORDINATOR:
@@ -121,8 +132,7 @@ class Worker:
             case ev.LinkOverflowed(node=node) | ev.PeerUnreachable(node=node) if node != COORDINATOR:
                 self._suspect(node, out)
                 if isinstance(event, ev.LinkOverflowed):
-                    for job in self.jobs.values():
-                        job.overflowed(node, out)
+                    self._unsaid(node, out)
             case ev.PeerUnreachable():
                 self._wait_alone(now)
             case ev.LeaveRequested():
@@ -133,8 +143,6 @@ class Worker:
                 self._task_ended(event, now, out)
             case _:
                 self._work_ended(event, now, out)
-        self._run_ready(out, now)
-        self._plan_deadlines(now)
 
     # --- messages -------------------------------------------------------------------------
 
@@ -244,6 +252,11 @@ class Worker:
 
     def _suspect(self, peer: NodeId, out: Effects) -> None:
         out.send_once(COORDINATOR, msg.PeerSuspected(NodeId(self.settings.worker), peer))
+
+    def _unsaid(self, node: NodeId, out: Effects) -> None:
+        """What was said to a node is lost."""
+        for job in self.jobs.values():
+            job.unsaid(node, out)
 
     # --- work that ended ------------------------------------------------------------------
 

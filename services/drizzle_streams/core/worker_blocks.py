@@ -146,19 +146,25 @@ class JobBlocks:
 
     def _tell(self, stage: StageId, wanted: Wanted, run: Run, out: Effects) -> None:
         """To another worker by message; to ourselves at once."""
-        line = parts.Available(stage, run.partitions, self.worker, run.first, run.last)
-        ready = self._ready(line, wanted.downstream, wanted.partitions, run.sealed_at_ms)
+        ready = msg.BlocksReady(
+            self.spec.job,
+            self.generation,
+            self.worker,
+            stage,
+            run.partitions,
+            wanted.downstream,
+            wanted.partitions,
+            run.first,
+            run.last,
+            run.sealed_at_ms,
+        )
         if wanted.owner == self.worker:
             self._local_blocks(ready)
         else:
             out.send(NodeId(wanted.owner), ready)
 
     def _ready(
-        self,
-        line: parts.Available,
-        downstream: StageId,
-        wanted: tuple[PartitionId, ...],
-        sealed_at_ms: float = 0.0,
+        self, line: parts.Available, downstream: StageId, wanted: tuple[PartitionId, ...]
     ) -> msg.BlocksReady:
         """A line of who holds what, as the announcement it amounts to."""
         return msg.BlocksReady(
@@ -171,7 +177,7 @@ class JobBlocks:
             wanted=wanted,
             first=line.first,
             last=line.last,
-            sealed_at_ms=sealed_at_ms,
+            sealed_at_ms=0.0,
         )
 
     def _local_blocks(self, ready: msg.BlocksReady) -> None:
@@ -197,12 +203,12 @@ class JobBlocks:
 
     def blocks_ready(self, ready: msg.BlocksReady, *, carried: bool, out: Effects) -> None:
         """Blocks lie ready: with the message, or to be pulled from their worker."""
+        if carried:
+            self._arrived(_fragment(ready, ready.first), ready.sealed_at_ms)
+            return
         first = max(ready.first, self._oldest(ready.downstream))
         last = min(ready.last, self._newest(ready.downstream))
         if first > last:
-            return
-        if carried:
-            self._arrived(_fragment(ready, ready.first), ready.sealed_at_ms)
             return
         if ready.worker == self.worker:
             return
@@ -287,12 +293,17 @@ class JobBlocks:
             self._arrived(fetch.fragment, fetch.sealed_at_ms)
 
     def _arrived(self, fragment: act.Fragment, sealed_at_ms: float) -> None:
-        if self._oldest(fragment.downstream) <= fragment.batch <= self._newest(fragment.downstream):
+        oldest = self._oldest(fragment.downstream)
+        if oldest <= fragment.batch <= oldest + EARLY_BATCHES_MAX:
             self.arrivals[fragment.downstream].add(fragment, sealed_at_ms)
 
     def _oldest(self, stage: StageId) -> BatchId:
         """The first batch that some local cohort has yet to compute."""
-        return BatchId(min((c.computed for c in self._of_stage(stage)), default=self.committed) + 1)
+        least: BatchId | None = None
+        for cohort in self.cohorts.values():
+            if cohort.stage == stage and (least is None or cohort.computed < least):
+                least = cohort.computed
+        return BatchId((self.committed if least is None else least) + 1)
 
     def _newest(self, stage: StageId) -> BatchId:
         return BatchId(self._oldest(stage) + EARLY_BATCHES_MAX)

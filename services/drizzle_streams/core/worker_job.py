@@ -249,7 +249,7 @@ class WorkerJob(JobLaunches):
             if only in (None, source):
                 out.send(source, self.taken(cohort.stage, cohort.partitions, cohort.computed))
 
-    def overflowed(self, node: NodeId, out: Effects) -> None:
+    def unsaid(self, node: NodeId, out: Effects) -> None:
         """What was said to a node is lost: if it is a source, it must know how far the last stages are."""
         for cohort in self.cohorts.values():
             if is_last(self.spec, self.spec.stages[cohort.stage]) and cohort.computed >= 0:

@@ -40,6 +40,8 @@ class Gate:
         """Pass on what fits."""
         if isinstance(event, Received) and not self._passes(event.sender, event.message):
             self.refused += 1
+            if not event.more:
+                self._role.settle(now, out)  # what came before it in its envelope has waited for that
             return
         self._role.handle(event, now, out)
 
