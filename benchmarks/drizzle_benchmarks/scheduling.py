@@ -45,10 +45,14 @@ CHECKPOINT_BATCHES = 100
 KEY_GROUPS = 1_024
 ORDER = [mode.value for mode in (Scheduling.BARRIER, Scheduling.PRESCHEDULED, Scheduling.GROUP)]
 WARM_BATCHES = 20
+WARM_ENOUGH_S = 20.0
+"""After so long the batches of a whole group are not waited for; those few must be done all the same."""
 GROUPS_MIN = 2
-"""Groups launched while a mode is measured, at least."""
+"""Groups launched while a mode is measured, else there is no saying what launching one costs."""
 MEASURED_SPANS_MAX = 6
-"""A mode may take so many times `--seconds` to launch them."""
+"""A mode may take so many times `--seconds` to launch them; after it what was done until then counts."""
+BATCHES_MIN = 10
+"""Batches done while a mode is measured, at least."""
 LEASE_MS = 20_000
 """Dozens of workers share an event loop: that it is busy is no death."""
 JOIN_S_MAX = 90.0
@@ -190,9 +194,11 @@ class Clusters:
                 await _joined(cluster, hosts, self._workers, len(self._shares))
                 while waiting and time.monotonic() < self._ends_at:
                     one = waiting[0]
-                    row = await _measured(cluster, hosts, self._workers, one.stages, one.mode, self._seconds)
-                    rows.append(row)
+                    name = f"{one.mode.scheduling.value}-{one.mode.group_size}-{one.stages}-{len(rows)}"
+                    rows.append(await _measured(cluster, hosts, name, self._workers, one, self._seconds))
                     del waiting[0]
+                    if not await _ended(cluster, hosts, name):
+                        return  # what goes on is in the way of the others
 
     def _leave_out(self, wanted: Wanted, why: str) -> None:
         self.left_out.append(
@@ -235,38 +241,52 @@ def job_spec(name: str, stages: int, mode: Mode, workers: int) -> JobSpec:
 
 
 async def _measured(
-    cluster: LocalCluster, hosts: Hosts, workers: int, stages: int, mode: Mode, seconds: float
+    cluster: LocalCluster, hosts: Hosts, name: str, workers: int, wanted: Wanted, seconds: float
 ) -> Row:
-    name = f"{mode.scheduling.value}-{mode.group_size}-{stages}-{time.monotonic_ns()}"
-    data = pack_job(JobFile(job_spec(name, stages, mode, workers), b"nothing"))
+    """What a job of that name costs; it is told to stop then."""
+    mode = wanted.mode
+    data = pack_job(JobFile(job_spec(name, wanted.stages, mode, workers), b"nothing"))
     await asyncio.to_thread(submit, data, cluster=cluster.address, token=cluster.token)
+    began = time.monotonic()
     warm = WARM_BATCHES + (mode.group_size if mode.scheduling is Scheduling.GROUP else 0)
-    before = await _until(cluster, hosts, name, lambda s: s.batches >= warm, WARM_S_MAX)
+
+    def warmed(sample: Sample) -> bool:
+        enough = sample.at >= began + WARM_ENOUGH_S and sample.batches >= WARM_BATCHES
+        return sample.batches >= warm or enough
+
+    before = await _until(cluster, hosts, name, warmed, WARM_S_MAX)
     await asyncio.sleep(seconds)
-    groups = before.groups + GROUPS_MIN
-    after = await _until(cluster, hosts, name, lambda s: s.groups >= groups, MEASURED_SPANS_MAX * seconds)
+    ends_at = before.at + MEASURED_SPANS_MAX * seconds
+
+    def measured(sample: Sample) -> bool:
+        over = sample.at >= ends_at and sample.batches >= before.batches + BATCHES_MIN
+        return over or sample.groups >= before.groups + GROUPS_MIN
+
+    after = await _until(cluster, hosts, name, measured, 2 * MEASURED_SPANS_MAX * seconds)
     await cluster.ask(f"/jobs/{name}", "DELETE")
-    await _ended(cluster, hosts, name)
-    return _row(workers, stages, mode, before, after)
+    return _row(workers, wanted, before, after)
 
 
-def _row(workers: int, stages: int, mode: Mode, before: Sample, after: Sample) -> Row:
+def _row(workers: int, wanted: Wanted, before: Sample, after: Sample) -> Row:
     batches, groups = after.batches - before.batches, after.groups - before.groups
 
     def ms_per_batch(seconds: float) -> float:
         return round(seconds * 1000.0 / batches, 4)
 
+    def per_group(value: float) -> float | None:
+        return round(value / groups, 4) if groups >= GROUPS_MIN else None
+
     return {
         "workers": workers,
-        "stages": stages,
-        "mode": mode.scheduling.value,
-        "group_size": mode.group_size,
+        "stages": wanted.stages,
+        "mode": wanted.mode.scheduling.value,
+        "group_size": wanted.mode.group_size,
         "batches": batches,
         "ms_per_batch": ms_per_batch(after.at - before.at),
         "coordinator_cpu_ms_per_batch": ms_per_batch(after.coordinator_s - before.coordinator_s),
         "members_cpu_ms_per_batch": ms_per_batch(after.members_s - before.members_s),
-        "launch_ms_per_group": round((after.launch_s - before.launch_s) * 1000.0 / groups, 4),
-        "launch_bytes_per_group": round((after.launch_bytes - before.launch_bytes) / groups, 1),
+        "launch_ms_per_group": per_group((after.launch_s - before.launch_s) * 1000.0),
+        "launch_bytes_per_group": per_group(float(after.launch_bytes - before.launch_bytes)),
         "messages_per_batch": round((after.messages - before.messages) / batches, 2),
     }
 
@@ -316,14 +336,15 @@ async def _joined(cluster: LocalCluster, hosts: Hosts, workers: int, sources: in
         await asyncio.sleep(POLL_S)
 
 
-async def _ended(cluster: LocalCluster, hosts: Hosts, name: str) -> None:
-    """The next job must not share the machine with what is left of this one."""
+async def _ended(cluster: LocalCluster, hosts: Hosts, name: str) -> bool:
+    """Whether a job is through in time: the next one must not share the machine with what is left of it."""
     ends_at = time.monotonic() + END_S_MAX
     while (await cluster.ask(f"/jobs/{name}"))["phase"] == "stopping":
         hosts.check()
         if time.monotonic() > ends_at:
-            raise _too_slow(f"the end of job {name}", f"none after {END_S_MAX:g} s")
+            return False
         await asyncio.sleep(POLL_S)
+    return True
 
 
 def _too_slow(thing: str, found: str) -> TooSlowError:

@@ -10,7 +10,16 @@ import pytest
 
 from drizzle_benchmarks import scheduling
 from drizzle_benchmarks.idle import Hosted, IdleWork
-from drizzle_benchmarks.scheduling import Clusters, Mode, TooSlowError, Wanted, _shares, in_order
+from drizzle_benchmarks.scheduling import (
+    Clusters,
+    Mode,
+    Sample,
+    TooSlowError,
+    Wanted,
+    _row,
+    _shares,
+    in_order,
+)
 from drizzle_benchmarks.scheduling_claims import claims
 from drizzle_streams.coordinator.admission import check_job
 from drizzle_streams.core import actions as act
@@ -74,6 +83,18 @@ def test_what_is_claimed_is_measured_first_and_everything_once() -> None:
     first = [("barrier", 1), ("group", 100), ("group", 10)]
     assert names[:6] == [(stages, *mode) for stages in (1, 2) for mode in first]
     assert len(set(names)) == len(names) == 12
+
+
+def test_a_mode_in_which_few_groups_were_launched_has_a_row_without_their_cost() -> None:
+    wanted = Wanted(2, Mode(Scheduling.GROUP, 100))
+    before = Sample(0.0, 30, 4, 1_000, 0.5, 1.0, 10.0, 5_000)
+    slow = _row(128, wanted, before, Sample(24.0, 150, 5, 1_700, 0.6, 1.6, 58.0, 365_000))
+    assert (slow["batches"], slow["ms_per_batch"], slow["messages_per_batch"]) == (120, 200.0, 3_000.0)
+    assert (slow["launch_ms_per_group"], slow["launch_bytes_per_group"]) == (None, None)
+    known = _row(128, wanted, before, Sample(24.0, 330, 6, 2_400, 0.6, 1.6, 58.0, 365_000))
+    assert (known["launch_ms_per_group"], known["launch_bytes_per_group"]) == (50.0, 700.0)
+    ratios = list(claims([slow, {**known, "group_size": 10}], 128, [2], [10, 100]))[-2:]
+    assert [(one.measured, one.holds) for one in ratios] == [(None, False), (None, False)]
 
 
 async def test_what_does_not_get_there_is_left_out_and_the_rest_has_a_new_cluster(monkeypatch) -> None:
