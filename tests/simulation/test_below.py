@@ -6,6 +6,7 @@ import pytest
 
 from drizzle_streams.core.below import AHEAD_BATCHES_MAX, Below
 from drizzle_streams.core.worker_job import WorkerJob
+from drizzle_streams.model.ids import NO_BATCH
 from drizzle_streams.model.task import TaskKey
 from tests.simulation.checkers import demand_caught, demand_everything, demand_progress
 from tests.simulation.disks import BrokenPromiseError
@@ -111,7 +112,7 @@ def test_waiting_for_who_has_not_spoken_is_a_standstill(monkeypatch: pytest.Monk
     begin = Below.begin
 
     def strict(self: Below, spec, placement, sealed) -> None:
-        begin(self, spec, placement, -1)
+        begin(self, spec, placement, NO_BATCH)
 
     monkeypatch.setattr(Below, "begin", strict)
     demand_caught(everybody_dies_meanwhile, seeds=range(4))
