@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -59,7 +60,11 @@ def _rows(seconds: float, only: str) -> list[Row]:
         command += ["--rootdir", folder, "-c", "/dev/null"]
         command += ["--benchmark-only", "--benchmark-json", str(found), "--benchmark-disable-gc"]
         command += ["--benchmark-max-time", str(seconds), "--benchmark-min-rounds", "5"]
-        ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS_MAX)
+        # It is a run of its own, also where tests start it: theirs may be one of several at once.
+        env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        ended = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=SECONDS_MAX, env=env
+        )
         if ended.returncode != 0:
             remedy = "The lines found are the end of what pytest wrote."
             told = (ended.stdout + ended.stderr)[-2_000:]
