@@ -7,31 +7,28 @@ import json
 import random
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
-from redis.asyncio import Redis
 
 import drizzle_streams as dz
 from drizzle_streams.api.job import Job
 from drizzle_streams.local.cluster import LocalCluster, LocalSettings
-from tests.cluster.test_files_input import becomes
+from tests.cluster.test_files_input import Counts, becomes, written
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 
 FILES, EVENTS_PER_FILE, ADS, CAMPAIGNS, WINDOW_MS = 4, 60_000, 2_000, 50, 10_000
-Counts = dict[tuple[int, int], int]
 
 
-def campaigns_of(ad: int) -> list[int]:
+def campaigns_of(ad: int) -> list[str]:
     """An ad of two campaigns, of one, or of none."""
-    return [(ad * 7 + turn) % CAMPAIGNS for turn in range(ad % 3)]
+    return [f"k{(ad * 7 + turn) % CAMPAIGNS}" for turn in range(ad % 3)]
 
 
 def write_input(folder: Path) -> Counts:
     """Files whose event times go on from one to the next; what is to come out."""
-    rng, counts = random.Random(9), Counter[tuple[int, int]]()
+    rng, counts = random.Random(9), Counter[tuple[str, int]]()
     folder.mkdir()
     for number in range(FILES):
         lines: list[str] = []
@@ -52,16 +49,6 @@ def counting(folder: Path) -> Job:
     joined = views.join(dz.table(pl.DataFrame(ads)), on="ad", strategy="shuffled")
     counts = joined.window(dz.tumbling("10s", emit="close")).group_by("campaign").agg(n=dz.count())
     return counts.to(dz.redis("files")).job("files", batch_interval="100ms", checkpoint_interval="200ms")
-
-
-async def written(url: str) -> Counts:
-    found: Counts = {}
-    async with Redis.from_url(url, decode_responses=True) as redis:
-        async for name in redis.scan_iter("files:[0-9]*"):
-            values: Any = await redis.hgetall(name)
-            _, campaign, window = name.split(":")
-            found[int(campaign), int(window)] = int(values["n"])
-    return found
 
 
 async def test_counts_are_exact_though_a_worker_of_the_join_is_killed(tmp_path):

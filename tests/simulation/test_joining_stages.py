@@ -11,38 +11,18 @@ import pytest
 from drizzle_streams.core import recovery
 from drizzle_streams.model.ids import BatchId
 from drizzle_streams.model.job import StageSpec
-from tests.simulation.checkers import demand_caught, demand_everything, demand_flatness, demand_progress
-from tests.simulation.disks import BrokenPromiseError
-from tests.simulation.faults import Nemesis, heal
+from tests.simulation.checkers import demand_caught, demand_everything, demand_progress
+from tests.simulation.test_seeds import run_seed
 from tests.simulation.values import spec
 from tests.simulation.world import World
 
-STORM_S = 5.0
-
 pytestmark = pytest.mark.timeout(600)  # many seconds of CPU on a busy machine, none of waiting
-
-
-def storm(seed: int) -> World:
-    """Every fault there is, then what must hold after them."""
-    world = World(
-        seed, workers=2 + seed % 3, sources=1 + seed % 2, job=spec(group_size=3 + seed % 9, joins=True)
-    )
-    nemesis = Nemesis(world, until=world.now + STORM_S)
-    try:
-        world.run(STORM_S)
-        heal(world)
-        demand_progress(world)
-        demand_everything(world)
-        demand_flatness(world)
-    except Exception as error:
-        raise BrokenPromiseError(f"seed {seed}: {error}\n" + "\n".join(nemesis.told)) from error
-    return world
 
 
 @pytest.mark.parametrize("first", range(0, 20, 5), ids=lambda first: f"seed_{first}-")
 def test_values_are_exact_through_every_fault(first: int) -> None:
     for seed in range(first, first + 5):
-        storm(seed)
+        run_seed(seed, joins=True)
 
 
 def lose_who_joins(seed: int) -> World:

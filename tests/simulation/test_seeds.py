@@ -21,9 +21,9 @@ STORM_S = 5.0
 pytestmark = pytest.mark.timeout(600)  # many seconds of CPU on a busy machine, none of waiting
 
 
-def run_seed(seed: int, scheduling: Scheduling = Scheduling.GROUP) -> World:
+def run_seed(seed: int, scheduling: Scheduling = Scheduling.GROUP, *, joins: bool = False) -> World:
     """One storm and its aftermath; raises `BrokenPromiseError` with the story of the seed."""
-    job = spec(scheduling, 3 + seed % 9, resizable=seed % 3 > 0)
+    job = spec(scheduling, 3 + seed % 9, resizable=seed % 3 > 0 and not joins, joins=joins)
     world = World(seed, workers=2 + seed % 3, sources=1 + seed % 2, job=job)
     nemesis = Nemesis(world, until=world.now + STORM_S)
     try:

@@ -87,7 +87,7 @@ class Connections:
         return replies
 
     async def _let_go_of_idle(self) -> None:
-        for connection, _ in self._idle:
+        for connection, _ in tuple(self._idle):
             await connection.disconnect(nowait=True)
 
     def _made(self) -> AbstractConnection:

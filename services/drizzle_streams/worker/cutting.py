@@ -16,12 +16,10 @@ import polars as pl
 from drizzle_streams.engine import eager
 from drizzle_streams.engine.columns import KEY_GROUP, PARTITION
 from drizzle_streams.engine.frames import Block
+from drizzle_streams.engine.layout import Ranges, ranges_of
 from drizzle_streams.engine.series import search_sorted
 from drizzle_streams.model.ids import PartitionId
-from drizzle_streams.model.job import JobSpec, StageSpec, key_group_range
-
-Ranges = tuple[tuple[int, int], ...]
-"""Half-open ranges of key groups, ascending, neighbours joined."""
+from drizzle_streams.model.job import JobSpec, StageSpec
 
 RANGES_KEPT_MAX = 1_024
 """Sets of partitions whose ranges are remembered."""
@@ -37,14 +35,8 @@ def wanted_ranges(spec: JobSpec, stage: StageSpec, partitions: Iterable[Partitio
 
 @lru_cache(RANGES_KEPT_MAX)
 def _ranges(partitions: tuple[PartitionId, ...], count: int, key_groups: int) -> Ranges | None:
-    joined: list[tuple[int, int]] = []
-    for partition in sorted(partitions):
-        first, end = key_group_range(partition, count, key_groups)
-        if joined and joined[-1][1] == first:
-            joined[-1] = (joined[-1][0], end)
-        elif end > first:
-            joined.append((first, end))
-    return None if joined == [(0, key_groups)] else tuple(joined)
+    joined = ranges_of(partitions, count, key_groups)
+    return None if joined == ((0, key_groups),) else joined
 
 
 def cut(block: Block, partitions: frozenset[PartitionId], ranges: Ranges | None) -> Block:
