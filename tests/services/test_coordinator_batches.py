@@ -21,7 +21,7 @@ def test_a_batch_is_as_late_as_its_latest_part() -> None:
     progress = Progress(two_stages("words"))
     progress.observe((BatchLatency(BatchId(4), 12.0, 1_000.0), BatchLatency(BatchId(3), 9.0, 950.0)))
     progress.observe((BatchLatency(BatchId(4), 11.0, 1_002.0),))
-    assert status.batches(progress.latencies, progress.sealed_at_ms) == [
+    assert status.batches(progress.latencies) == [
         [3, 950.0, 9.0],
         [4, 1_002.0, 12.0],
     ]

@@ -16,12 +16,14 @@ from drizzle_streams.coordinator.programs import PROGRAMS_BYTES_MAX, Programs
 from drizzle_streams.coordinator.stopwatch import TURNS_KEPT, JobCost, Stopwatch
 from drizzle_streams.core.coordinator_job import CoordinatorJob
 from drizzle_streams.core.events import LaunchMeasured, NodeExited
+from drizzle_streams.core.latencies import Latencies
 from drizzle_streams.core.machine import Actions, Delete, Put, Send
 from drizzle_streams.core.story import Story
 from drizzle_streams.errors import BackPressureError, CorruptError, FencedError, ProtocolError, StoreError
 from drizzle_streams.model.ids import BatchId, Generation, GroupId, JobId, NodeId
 from drizzle_streams.protocol.codec import encode_record
 from drizzle_streams.protocol.messages import Envelope, Heartbeat, Item, Launch
+from drizzle_streams.protocol.parts import BatchLatency
 from drizzle_streams.protocol.records import GroupRecord, JobPhase, JobRecord, job_key
 from drizzle_streams.protocol.tokens import SEAL_BYTES, Keyring
 from drizzle_streams.stores.memory import MemoryLedger, MemorySnapshotStore
@@ -333,8 +335,10 @@ def test_a_job_that_ended_lags_behind_nothing():
 
 
 def test_percentiles_are_values_that_occurred():
-    kept = {BatchId(batch): float(batch) for batch in range(1, 1_001)}
-    values = status.percentiles(status.latencies(kept))
+    kept = Latencies()
+    for batch in range(1, 1_001):
+        kept.observe(BatchLatency(BatchId(batch), float(batch), 0.0))
+    values = status.latencies(kept)
     assert values["all"] == {"p50": 500.0, "p95": 950.0, "p99": 990.0, "max": 1_000.0, "count": 1_000}
     assert values["recent"] == {"p50": 900.0, "p95": 990.0, "p99": 998.0, "max": 1_000.0, "count": 200}
     assert status.percentiles([7.0])["recent"] == {"p50": 7.0, "p95": 7.0, "p99": 7.0, "max": 7.0, "count": 1}

@@ -164,14 +164,13 @@ class Doors:
     async def _describe(self, request: web.Request) -> web.Response:
         job = self._job(request)
         values = status.detail(job, self._stopwatch.cost(job.spec.job), self._now())
-        kept = status.latencies(job.progress.latencies)
-        values["batch_latency_ms"] = await asyncio.to_thread(status.percentiles, kept)
+        kept = job.progress.latencies.copy()
+        values["batch_latency_ms"] = await asyncio.to_thread(status.latencies, kept)
         return web.json_response(values)
 
     async def _batches(self, request: web.Request) -> web.Response:
-        progress = self._job(request).progress
-        kept, sealed_at_ms = dict(progress.latencies), dict(progress.sealed_at_ms)
-        return web.json_response({"batches": await asyncio.to_thread(status.batches, kept, sealed_at_ms)})
+        kept = self._job(request).progress.latencies.copy()
+        return web.json_response({"batches": await asyncio.to_thread(status.batches, kept)})
 
     async def _explain(self, request: web.Request) -> web.Response:
         return web.json_response(explained(self._job(request)))

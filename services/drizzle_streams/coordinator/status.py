@@ -7,7 +7,7 @@ plus one. Times are milliseconds and say so; a value that is not known is None.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import islice
 from typing import Any
@@ -17,6 +17,7 @@ from drizzle_streams.core.coordinator import Coordinator
 from drizzle_streams.core.coordinator_job import CoordinatorJob
 from drizzle_streams.core.coordinator_standing import ACTIVE
 from drizzle_streams.core.headroom import headroom
+from drizzle_streams.core.latencies import Latencies
 from drizzle_streams.core.membership import Member
 from drizzle_streams.core.tuning.facts import Decision
 from drizzle_streams.model.ids import BatchId, WorkerId
@@ -186,14 +187,14 @@ def placement(job: CoordinatorJob) -> dict[str, dict[str, list[int]]]:
     return found
 
 
-def latencies(kept: Mapping[BatchId, float]) -> list[float]:
-    """Batch latencies (sealed to done), newest first: a copy that another thread may sort."""
-    return list(kept.values())[::-1]
+def latencies(kept: Latencies) -> Values:
+    """Percentiles of the batch latencies (sealed to done) that are kept; takes a while."""
+    return percentiles(kept.newest_first())
 
 
-def batches(kept: Mapping[BatchId, float], sealed_at_ms: Mapping[BatchId, float]) -> list[list[float]]:
-    """[batch, when it was sealed (cluster time, ms), its latency (ms)] of each, ascending."""
-    return [[batch, round(sealed_at_ms[batch], 3), round(kept[batch], 3)] for batch in sorted(kept)]
+def batches(kept: Latencies) -> list[list[float]]:
+    """[batch, when it was sealed (cluster time, ms), its latency (ms)] of each, ascending; takes a while."""
+    return [[batch, round(at, 3), round(ms, 3)] for batch, at, ms in kept.rows()]
 
 
 def percentiles(newest_first: Sequence[float]) -> Values:

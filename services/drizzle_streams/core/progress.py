@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from drizzle_streams.core.late_sources import FirstBatches
+from drizzle_streams.core.latencies import Latencies
 from drizzle_streams.model.ids import NO_BATCH, BatchId, PartitionId, StageId
 from drizzle_streams.model.job import JobSpec, relaid
 from drizzle_streams.protocol.parts import BatchLatency
-
-LATENCIES_KEPT_MAX = 50_000
 
 
 @dataclass(slots=True)
@@ -24,8 +23,7 @@ class Progress:
     spec: JobSpec
     done: list[list[BatchId]] = field(default_factory=list[list[BatchId]])
     held: list[list[BatchId]] = field(default_factory=list[list[BatchId]])
-    latencies: dict[BatchId, float] = field(default_factory=dict[BatchId, float])
-    sealed_at_ms: dict[BatchId, float] = field(default_factory=dict[BatchId, float])
+    latencies: Latencies = field(default_factory=Latencies)
     firsts: FirstBatches = field(default_factory=dict[tuple[StageId, PartitionId], BatchId])
     _frontier: BatchId = NO_BATCH
 
@@ -96,13 +94,9 @@ class Progress:
             self.held[stage][partition] = last
 
     def observe(self, latencies: tuple[BatchLatency, ...]) -> None:
-        """A batch is as late as its latest part; the oldest are forgotten beyond a bound."""
-        for line in latencies:
-            self.latencies[line.batch] = max(self.latencies.get(line.batch, 0.0), line.milliseconds)
-            self.sealed_at_ms[line.batch] = max(self.sealed_at_ms.get(line.batch, 0.0), line.sealed_at_ms)
-        while len(self.latencies) > LATENCIES_KEPT_MAX:
-            forgotten = next(iter(self.latencies))
-            del self.latencies[forgotten], self.sealed_at_ms[forgotten]
+        """How late parts of batches were."""
+        for part in latencies:
+            self.latencies.observe(part)
 
     def stage_done(self, stage: StageId) -> BatchId:
         """The last batch that all partitions of a stage have done."""
