@@ -132,6 +132,30 @@ def sealed_beyond_the_cut(seed: int) -> World:
     return demand_exact(world)
 
 
+def come_back_before_the_cut_moves(seed: int) -> World:
+    """Between a cut and the later one that follows a source that was ahead, another source has a new life."""
+    world = running(seed)
+    send, (late, other) = world.network_send, list(world.disks)
+    cut_at: list[float] = []
+
+    def slowly(life: Life, to: str, envelope: msg.Envelope) -> None:
+        cut = any(isinstance(item.message, msg.Cut) for item in envelope.items)
+        if cut and not cut_at:
+            cut_at.append(world.now)
+            (lost,) = [source for source in world.of_kind("source") if source.id == other]
+            world.at(world.now + 0.01, lambda: world.crash(lost))
+            world.at(world.now + 0.04 + 0.01 * seed, lambda: world.start_source(other))
+        if cut and to == late and world.now < cut_at[0] + 0.1:
+            world.at(world.now + 0.4, lambda: send(life, to, envelope))
+        else:
+            send(life, to, envelope)
+
+    world.network_send = slowly
+    ask(world, MANY)
+    until_counts(world, MANY)
+    return demand_exact(world)
+
+
 def woken_in_another_layout(seed: int) -> World:
     """A worker is cut off with input it has not computed, is judged lost, and wakes up after the split."""
     world = running(seed)
@@ -219,7 +243,14 @@ def test_a_job_whose_partitions_are_fixed_keeps_them() -> None:
 
 
 @pytest.mark.parametrize(
-    "story", [lost_during_a_split, sealed_beyond_the_cut, woken_in_another_layout, nodes_hear_late]
+    "story",
+    [
+        lost_during_a_split,
+        sealed_beyond_the_cut,
+        come_back_before_the_cut_moves,
+        woken_in_another_layout,
+        nodes_hear_late,
+    ],
 )
 def test_a_split_is_exact_whatever_happens(story: Callable[[int], World]) -> None:
     for seed in range(8):
@@ -439,3 +470,11 @@ def test_the_boundary_follows_what_is_sealed(monkeypatch: pytest.MonkeyPatch) ->
     """Without that, sources that are ahead keep everybody from standing there for ever."""
     monkeypatch.setattr(Resizing, "sealed", lambda self, *_: NO_BATCH)
     demand_caught(sealed_beyond_the_cut)
+
+
+def test_a_cut_that_moves_is_launched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without that, a source that came back waits for ever for the schedule of batches in between."""
+    from drizzle_streams.core.coordinator_job import CoordinatorJob
+
+    monkeypatch.setattr(CoordinatorJob, "_launch_to_sources", lambda *_: None)
+    demand_caught(come_back_before_the_cut_moves)

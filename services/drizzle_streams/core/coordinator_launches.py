@@ -69,6 +69,12 @@ class JobLaunches(JobStanding):
         if self.spec.scheduling is Scheduling.BARRIER:
             self._stage_launched = [launch.last] * len(self.spec.stages)
 
+    def _launch_to_sources(self, out: Effects) -> None:
+        """A cut ends later than it was said: a source that came back since knows of no batch beyond that."""
+        launch = self._launch(self._everything())
+        for source in self.sources():
+            out.send(NodeId(source), launch)
+
     def _everything(self) -> GroupRecord:
         """All launched and uncommitted batches as one range, on the newest group's schedule."""
         assert self.group is not None
@@ -92,9 +98,12 @@ class JobLaunches(JobStanding):
 
     def _say_cut(self, last: BatchId, out: Effects) -> None:
         assert self.group is not None
+        later = last > self.group.last
         if last != self.group.last:
             self.group = cut_group(self.group, last, self.interval_ms)
             out.put(job_key(self.spec.job, "group"), self.group)
+        if later:
+            self._launch_to_sources(out)
         for node in self.nodes():
             out.send(node, msg.Cut(self.spec.job, self.generation, self.group.group, last))
 
