@@ -64,6 +64,8 @@ class SimWorker:
         self.kept: dict[int, tuple[PartitionId, ...]] = {}
         self.departed = ""
         self.fragments: dict[act.Fragment, Block] = {}
+        self.reading: dict[act.Fragment, Block | None] = {}
+        """What the task that ends now had from the beginning."""
         self.blocks: dict[tuple[int, int], Block] = {}
         self.spec = world.job
         self.forgotten = 0
@@ -214,9 +216,12 @@ class SimWorker:
     def _RunTask(self, action: act.RunTask) -> None:  # noqa: N802
         """Its end is told in any case, under no cohort's number for a forgotten run: the slot is free."""
         begun = self.forgotten
+        # As a real worker's, a task has its input from the beginning: what is released meanwhile is no loss.
+        input_of = {p.fragment: self.fragments.get(p.fragment) for p in action.pieces}
 
         def run() -> ev.Event:
             key = action.key
+            self.reading = input_of
             if begun != self.forgotten:
                 return ev.TaskFinished(replace(key, cohort=CohortId(0)))
             if key.cohort < 0 and any(p.fragment not in self.fragments for p in action.pieces):
@@ -303,7 +308,8 @@ class SimWorker:
 
     def _data(self, fragment: act.Fragment) -> Block:
         if fragment.sender != self.life.id:
-            return self.fragments[fragment]
+            read = self.reading.get(fragment)
+            return self.fragments[fragment] if read is None else read
         block = self.blocks.get((int(fragment.stage), int(fragment.batch)))
         if block is None:
             raise BrokenPromiseError(f"input is gone: there is no block for {fragment}")
