@@ -9,6 +9,8 @@ import pytest
 
 from drizzle_benchmarks import micro, soak
 
+DRIFT = "batch latency p50, fastest of the last fifth over first"
+
 
 def row(**changed: Any) -> dict[str, Any]:
     values: dict[str, Any] = {
@@ -32,7 +34,15 @@ def test_what_grows_is_told() -> None:
     assert (memory.measured, memory.bound, memory.holds) == (40.0, 31.0, False)
     assert not found["open files of a service, growth"].holds
     assert found["redis keys, growth"].holds
-    assert found["batch latency p50, end over beginning"].measured == 1.12
+    assert found[DRIFT].measured == 1.12
+
+
+def test_a_slow_look_is_no_drift_and_slow_ones_alone_are() -> None:
+    looks = [30.0, 8.0, *[9.0] * 6, 40.0, 9.0]
+    calm = [row(batch_latency_p50_ms=ms) for ms in looks]
+    slower = [*calm[:-1], row(batch_latency_p50_ms=20.0)]
+    found = [{claim.name: claim for claim in soak.claims(rows)}[DRIFT] for rows in (calm, slower)]
+    assert [(claim.measured, claim.holds) for claim in found] == [(1.12, True), (2.5, False)]
 
 
 def test_one_look_claims_nothing() -> None:
