@@ -71,8 +71,6 @@ class IdleWork:
 
     def attach(self, to: NodeId, message: msg.Message) -> bytes | None:  # noqa: ARG002 - the protocol's
         """Blocks and records are empty and always ride along."""
-        if isinstance(message, msg.BlocksReady) and message.first != message.last:
-            return None
         return b"" if isinstance(message, msg.BlocksReady | msg.Offer) else None
 
     def absorb(self, sender: NodeId, message: msg.Message, payload: bytes) -> bool:  # noqa: ARG002 - as above

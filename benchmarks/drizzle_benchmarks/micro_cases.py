@@ -160,7 +160,7 @@ def _envelope() -> msg.Envelope:
         some,
         BatchId(1_234),
         BatchId(1_234),
-        1_763_725_670_123.0,
+        (1_763_725_670_123.0,),
     )
     return msg.Envelope(NodeId("worker-1"), 7, 41, 6, 40, 1_200, (msg.Item(1_201, ready),))
 

@@ -45,7 +45,7 @@ def assign(spec: JobSpec, generation: int, first: int) -> msg.Assign:
 
 def ready(generation: int, *wanted: int) -> msg.BlocksReady:
     place = (JOB, Generation(generation), PEER, MAP, (0,), REDUCE)
-    return msg.BlocksReady(*place, wanted, BatchId(5), BatchId(5), 0.0)  # type: ignore[arg-type]
+    return msg.BlocksReady(*place, wanted, BatchId(5), BatchId(5), (0.0,))  # type: ignore[arg-type]
 
 
 def hears(worker: Worker, message: msg.Message, *, carried: bool = False) -> Effects:

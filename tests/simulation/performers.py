@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
+from drizzle_streams.core.untold import RUN_BATCHES_MAX
 from drizzle_streams.model.bounds import Bounds
 from drizzle_streams.model.ids import BatchId, CohortId, NodeId, Offset, PartitionId
 from drizzle_streams.model.job import overlapping
@@ -403,10 +404,13 @@ class SimWorker:
     # --- payloads -------------------------------------------------------------------------
 
     def attach(self, message: msg.Message) -> object | None:
-        if not isinstance(message, msg.BlocksReady) or message.first != message.last:
+        if not isinstance(message, msg.BlocksReady):
             return None
-        of = self._of(message.downstream)
-        return self.block(message, message.first, of) if self.world.chance(0.7) else None
+        of, batches = self._of(message.downstream), range(message.first, message.last + 1)
+        if len(batches) > RUN_BATCHES_MAX or not self.world.chance(0.7):
+            return None
+        found = [self.block(message, batch, of) for batch in batches]
+        return None if None in found else found
 
     def absorb(self, sender: NodeId, message: msg.Message, payload: object) -> bool:
         if isinstance(message, msg.Offer):
@@ -420,19 +424,13 @@ class SimWorker:
                 partitions,
                 partitions,
             )
-        elif isinstance(message, msg.BlocksReady):
-            fragment = act.Fragment(
-                message.job,
-                message.downstream,
-                message.stage,
-                message.first,
-                sender,
-                message.partitions,
-                message.wanted,
-            )
-        else:
+            self.fragments[fragment] = payload  # type: ignore[assignment]
+            return True
+        if not isinstance(message, msg.BlocksReady):
             return False
-        self.fragments[fragment] = payload  # type: ignore[assignment]
+        for batch, block in enumerate(payload, message.first):  # type: ignore[arg-type]
+            place = (message.job, message.downstream, message.stage, BatchId(batch), sender)
+            self.fragments[act.Fragment(*place, message.partitions, message.wanted)] = block
         return True
 
 

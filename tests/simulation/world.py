@@ -108,9 +108,11 @@ class Life:
 
     def plan_deadline(self) -> None:
         deadline = self.machine.next_deadline()
-        if deadline is None or (self._timer is not None and self._timer <= deadline):
+        if deadline is None:
+            return
+        when = max(deadline, self.world.now + self.world.turn_s)
+        if self._timer is not None and self._timer <= when:
             return  # an earlier timer will look again
-        when = max(deadline, self.world.now)
         self._timer = when
         self.world.at(when, lambda: self.act(lambda: self._on_deadline(when)))
 
@@ -147,6 +149,8 @@ class World:
         self.asked = 0
         self.handed_over = 0
         self.blocks_max = 1 << 30
+        self.turn_s = 0.0
+        """How long a driver handles what comes before it looks at its deadlines."""
         self.choices: dict[object, object] = {}
         self.slow: dict[str, float] = {}
         self.cost: Callable[[TaskKey], float] | None = None

@@ -50,7 +50,7 @@ def blocks(partition: int, sender: WorkerId) -> msg.BlocksReady:
         (PartitionId(0),),
         zero,
         zero,
-        0.0,
+        (0.0,),
     )
 
 

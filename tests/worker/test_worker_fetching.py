@@ -18,7 +18,7 @@ from drizzle_streams.transport.base import NotFoundError
 from drizzle_streams.worker import fetching as fetching_module
 from drizzle_streams.worker import serving as serving_module
 from drizzle_streams.worker.counters import Refusal
-from drizzle_streams.worker.performer import INLINE_BLOCK_BYTES_MAX
+from drizzle_streams.worker.notifying import INLINE_BLOCK_BYTES_MAX
 from drizzle_streams.worker.serving import BLOCKS_PATH, question
 from tests.bearer import bearer
 from tests.worker.conftest import TOKEN, World

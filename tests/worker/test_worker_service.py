@@ -295,7 +295,7 @@ def blocks_ready(
         wanted=partitions(0),
         first=BatchId(0),
         last=BatchId(0),
-        sealed_at_ms=0.0,
+        sealed_at_ms=(0.0,),
     )
 
 
@@ -390,6 +390,7 @@ async def test_messages_that_do_not_fit_the_job_or_their_sender_are_refused_and_
         replace(good, downstream=StageId(-1)),
         replace(good, partitions=partitions(10**9)),
         replace(good, wanted=()),
+        replace(good, last=BatchId(1)),
         replace(good, worker=running.life.worker),
         Offer(JOB, GENERATION, SourceId("stranger"), REDUCE, BatchId(0), 0.0, ()),
         Offer(JOB, GENERATION, SOURCE, MAP, BatchId(0), 0.0, ()),

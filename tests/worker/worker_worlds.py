@@ -313,7 +313,7 @@ def ready(
         wanted=wanted,
         first=BatchId(batch),
         last=BatchId(batch),
-        sealed_at_ms=0.0,
+        sealed_at_ms=(0.0,),
     )
 
 

@@ -26,6 +26,7 @@ def fits(message: Offer | BlocksReady, spec: JobSpec) -> bool:
                 and given.stage in taking.inputs
                 and _has(given, message.partitions)
                 and _has(taking, message.wanted)
+                and len(message.sealed_at_ms) == message.last - message.first + 1 > 0
             )
 
 

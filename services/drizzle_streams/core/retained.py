@@ -14,12 +14,12 @@ from drizzle_streams.model.ids import BatchId, PartitionId, StageId
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Consecutive batches of which the same partitions are held; `sealed_at_ms` of the latest part."""
+    """Consecutive batches of which the same partitions are held; when the latest part of each was sealed."""
 
     first: BatchId
     last: BatchId
     partitions: tuple[PartitionId, ...]
-    sealed_at_ms: float
+    sealed_at_ms: tuple[float, ...]
 
 
 class Retained:
@@ -57,18 +57,23 @@ class Retained:
         self, stage: StageId, first: BatchId, only: frozenset[PartitionId] | None = None
     ) -> Iterator[Run]:
         """What is held from `first` on, as few lines as say it; `only` some of the partitions."""
-        run: Run | None = None
+        begun, partitions = first, tuple[PartitionId, ...]()
+        sealed: list[float] = []
         for batch in sorted(b for b in self._held[stage] if b >= first):
             kept = self._held[stage][batch]
             held = tuple(sorted(p for p in kept if only is None or p in only))
             if not held:
                 continue
-            sealed = max(kept[p] for p in held)
-            if run is not None and run.last + 1 == batch and run.partitions == held:
-                run = Run(run.first, batch, held, sealed)
-                continue
-            if run is not None:
-                yield run
-            run = Run(batch, batch, held, sealed)
-        if run is not None:
-            yield run
+            if sealed and (begun + len(sealed) != batch or partitions != held):
+                yield run_of(partitions, begun, sealed)
+                sealed = []
+            if not sealed:
+                begun, partitions = batch, held
+            sealed.append(max(kept[p] for p in held))
+        if sealed:
+            yield run_of(partitions, begun, sealed)
+
+
+def run_of(partitions: tuple[PartitionId, ...], first: BatchId, sealed_at_ms: list[float]) -> Run:
+    """The run that begins with `first`, by when each of its batches was sealed."""
+    return Run(first, BatchId(first + len(sealed_at_ms) - 1), partitions, tuple(sealed_at_ms))

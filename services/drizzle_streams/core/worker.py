@@ -39,6 +39,9 @@ AWAITED_TIMEOUT_S_MAX = 8.0
 
 HEARTBEATS_PER_LEASE = 5
 
+AT_ONCE = 0.0
+"""A deadline that is always due: at the end of the driver's turn."""
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
@@ -83,17 +86,21 @@ class Worker:
         return None
 
     def next_deadline(self) -> float | None:
-        """Heartbeat or hello, coalesced report, overdue tasks."""
+        """Heartbeat or hello, coalesced report, overdue tasks; at once if something was not announced yet."""
         if self.rejoining:
             return None
         times = [self._beat_at]
         more = (self._report.at, self._overdue_at, self._alone_at, self._stalls.due)
         times += [t for t in more if t is not None]
+        if any(job.untold for job in self.jobs.values()):
+            times.append(AT_ONCE)
         return min(times)
 
     def on_deadline(self, now: float, out: Effects) -> None:
         """Say that we live; report; ask for what is overdue; go if nobody answers a worker that leaves."""
         self._stalls.look(now)
+        for job in self.jobs.values():
+            job.tell_untold(out)
         if self._alone_at is not None and self._alone_at <= now:
             self._depart("no coordinator answers", out)
             return

@@ -18,6 +18,7 @@ from drizzle_streams.core.fitting import fits
 from drizzle_streams.core.late_sources import awaited
 from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.retained import Retained, Run
+from drizzle_streams.core.untold import Untold
 from drizzle_streams.model.ids import (
     NO_BATCH,
     BatchId,
@@ -80,6 +81,7 @@ class JobBlocks:
         self.cohorts: dict[CohortId, Cohort] = {}
         self.arrivals = [Arrivals() for _ in spec.stages]
         self.retained = Retained(len(spec.stages))
+        self.untold = Untold()
         self.fetching: set[act.FetchBlocks | act.FetchInput] = set()
         self.report_due = False
         self._report_whole = False
@@ -137,6 +139,17 @@ class JobBlocks:
             self._counted = (self.placement, len(self.placement.workers()))
         return self._counted[1]
 
+    def tell_run(self, stage: StageId, run: Run, out: Effects) -> None:
+        """Announce what was finished to all who await it."""
+        for below in self.spec.downstream(stage):
+            for owner, partitions in self._by_owner(below.stage).items():
+                self._tell(stage, Wanted(below.stage, owner, partitions, run.first), run, out)
+
+    def tell_untold(self, out: Effects) -> None:
+        """Announce what was held back."""
+        for stage, run in self.untold.take():
+            self.tell_run(stage, run, out)
+
     def announce(
         self, stage: StageId, wanted: Wanted, only: frozenset[PartitionId] | None, out: Effects
     ) -> None:
@@ -177,12 +190,13 @@ class JobBlocks:
             wanted=wanted,
             first=line.first,
             last=line.last,
-            sealed_at_ms=0.0,
+            sealed_at_ms=(0.0,) * (line.last - line.first + 1),
         )
 
     def _local_blocks(self, ready: msg.BlocksReady) -> None:
-        for batch in range(ready.first, ready.last + 1):
-            self._arrived(_fragment(ready, BatchId(batch)), ready.sealed_at_ms)
+        """Blocks that are here, of each batch of an announcement."""
+        for batch, sealed_at_ms in enumerate(ready.sealed_at_ms, ready.first):
+            self._arrived(_fragment(ready, BatchId(batch)), sealed_at_ms)
 
     # --- arrivals -------------------------------------------------------------------------
 
@@ -204,7 +218,7 @@ class JobBlocks:
     def blocks_ready(self, ready: msg.BlocksReady, *, carried: bool, out: Effects) -> None:
         """Blocks lie ready: with the message, or to be pulled from their worker."""
         if carried:
-            self._arrived(_fragment(ready, ready.first), ready.sealed_at_ms)
+            self._local_blocks(ready)
             return
         first = max(ready.first, self._oldest(ready.downstream))
         last = min(ready.last, self._newest(ready.downstream))

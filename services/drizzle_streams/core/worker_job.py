@@ -18,7 +18,6 @@ from drizzle_streams.core.late_sources import awaited, begun, first_batches
 from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.pressure import allowed_through, doubtful_from
 from drizzle_streams.core.retained import Run
-from drizzle_streams.core.worker_blocks import Wanted
 from drizzle_streams.core.worker_launches import JobLaunches
 from drizzle_streams.model.ids import COORDINATOR, BatchId, CohortId, NodeId, PartitionId, StageId
 from drizzle_streams.model.job import StageSpec
@@ -40,6 +39,7 @@ class WorkerJob(JobLaunches):
         """Take a generation: give up, adopt, and announce what others now need from us."""
         self.generation = assign.generation
         self.copies.clear()
+        self.untold.drop()
         self.boundary = None
         self.failed = False
         self.newest_at = now
@@ -186,10 +186,8 @@ class WorkerJob(JobLaunches):
         """Its blocks are as good as the original's: announce them, and tell the source."""
         fragment, stage = copy.fragment, copy.stage
         self.retained.keep(stage, fragment.batch, fragment.partitions, copy.sealed_at_ms)
-        run = Run(fragment.batch, fragment.batch, fragment.partitions, copy.sealed_at_ms)
-        for below in self.spec.downstream(stage):
-            for owner, partitions in self._by_owner(below.stage).items():
-                self._tell(stage, Wanted(below.stage, owner, partitions, fragment.batch), run, out)
+        run = Run(fragment.batch, fragment.batch, fragment.partitions, (copy.sealed_at_ms,))
+        self.tell_run(stage, run, out)
         out.send(fragment.sender, self.taken(stage, fragment.partitions, fragment.batch))
 
     def finished(self, key: TaskKey, now: float, out: Effects) -> None:
@@ -229,10 +227,9 @@ class WorkerJob(JobLaunches):
         self.retained.keep(stage.stage, batch, cohort.partitions, sealed_at_ms)
         if batch > self.notify_through:
             return
-        run = Run(batch, batch, cohort.partitions, sealed_at_ms)
-        for below in self.spec.downstream(stage.stage):
-            for owner, partitions in self._by_owner(below.stage).items():
-                self._tell(stage.stage, Wanted(below.stage, owner, partitions, batch), run, out)
+        more = self._can_run(cohort)
+        for run in self.untold.add(stage.stage, cohort.partitions, batch, sealed_at_ms, more=more):
+            self.tell_run(stage.stage, run, out)
 
     def _credit(self, stage: StageSpec, cohort: Cohort, batch: BatchId, out: Effects) -> None:
         layout = self.layouts[str(stage.stream)]

@@ -379,7 +379,8 @@ class Taken:
 class BlocksReady:
     """Blocks of batches first..last lie at `worker`, for those downstream partitions (section 3.2).
 
-    `downstream` is the stage that awaits them and `wanted` its partitions that are covered.
+    `downstream` is the stage that awaits them and `wanted` its partitions that are covered; `sealed_at_ms`
+    says of each batch when it was sealed, cluster time, 0 where that is not known.
     """
 
     job: JobId
@@ -391,7 +392,7 @@ class BlocksReady:
     wanted: tuple[PartitionId, ...]
     first: BatchId
     last: BatchId
-    sealed_at_ms: float
+    sealed_at_ms: tuple[float, ...]
 
 
 Message = (

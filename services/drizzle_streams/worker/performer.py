@@ -17,20 +17,16 @@ from drizzle_streams.errors import CorruptError
 from drizzle_streams.model.ids import JobId, NodeId
 from drizzle_streams.protocol.messages import BlocksReady, Message, Offer
 from drizzle_streams.worker.bench import Bench
-from drizzle_streams.worker.blocks import share_key
-from drizzle_streams.worker.bundles import unpack_share
 from drizzle_streams.worker.counters import Refusal
 from drizzle_streams.worker.fetching import Fetching
 from drizzle_streams.worker.fragments import input_of
 from drizzle_streams.worker.gate import fits
 from drizzle_streams.worker.jobs import JobRun
 from drizzle_streams.worker.loading import load_program
+from drizzle_streams.worker.notifying import attached, detached
 from drizzle_streams.worker.opening import keep_partitions, lay_out, merge_cohorts, open_cohort
 from drizzle_streams.worker.storing import take_snapshot, write_output
 from drizzle_streams.worker.tasks import run_task
-
-INLINE_BLOCK_BYTES_MAX = 64 * 1024
-"""A share up to this rides in its notification; a longer one is pulled."""
 
 
 class WorkerPerformer:
@@ -63,14 +59,8 @@ class WorkerPerformer:
         self._does[type(action)](action)
 
     def attach(self, to: NodeId, message: Message) -> bytes | None:  # noqa: ARG002 - a share names its reader
-        """The share that a notification of one batch announces, if it lies ready and is short."""
-        if not isinstance(message, BlocksReady) or message.first != message.last:
-            return None
-        blocks, place = self.bench.blocks, (message.job, message.stage, message.first)
-        size = blocks.share_bytes(*place, share_key(message))
-        if size is None or size > INLINE_BLOCK_BYTES_MAX:
-            return None
-        return blocks.take_share(*place, share_key(message))
+        """The shares that a notification announces, if they lie ready and are short."""
+        return attached(self.bench.blocks, message) if isinstance(message, BlocksReady) else None
 
     def absorb(self, sender: NodeId, message: Message, payload: bytes) -> bool:
         """Keep what rode in: blocks or records. False, counted, if it is not usable."""
@@ -103,7 +93,7 @@ class WorkerPerformer:
         generation = self.bench.generation(message.job)
         if job is None or message.generation < generation:
             return Refusal.GENERATION
-        if not fits(sender, message, job.spec, generation) or _several(message):
+        if not fits(sender, message, job.spec, generation):
             return Refusal.GARBAGE
         return Refusal.FULL if self.bench.full else None
 
@@ -114,9 +104,8 @@ class WorkerPerformer:
             fragment = act.Fragment(*place, partitions, partitions)
             self.bench.fragments.put_input(fragment, input_of(message.bounds, payload))
         elif isinstance(message, BlocksReady):
-            place = (message.job, message.downstream, message.stage, message.first, NodeId(message.worker))
-            fragment = act.Fragment(*place, message.partitions, message.wanted)
-            self.bench.fragments.put_blocks(fragment, unpack_share(payload))
+            for fragment, blocks in detached(message, payload):
+                self.bench.fragments.put_blocks(fragment, blocks)
 
     # --- actions --------------------------------------------------------------------------
 
@@ -168,8 +157,3 @@ class WorkerPerformer:
     def _depart(self, action: act.Depart) -> None:
         self.bench.tell("Departed", action.reason)
         self.bench.depart(action.reason)
-
-
-def _several(message: Message) -> bool:
-    """Whether a notification speaks of several batches: a payload is always of one."""
-    return isinstance(message, BlocksReady) and message.first != message.last
