@@ -22,6 +22,7 @@ from drizzle_streams.core import events as ev
 from drizzle_streams.core.machine import Role
 from drizzle_streams.core.node import Node
 from drizzle_streams.core.source import Source, SourceSettings
+from drizzle_streams.core.untold import RUN_BATCHES_MAX
 from drizzle_streams.core.worker import Worker, WorkerSettings
 from drizzle_streams.errors import DrizzleError, explain
 from drizzle_streams.model.bounds import Bounds
@@ -70,7 +71,9 @@ class IdleWork:
                 return
 
     def attach(self, to: NodeId, message: msg.Message) -> bytes | None:  # noqa: ARG002 - the protocol's
-        """Blocks and records are empty and always ride along."""
+        """Blocks and records are empty and always ride along, of as many batches as may."""
+        if isinstance(message, msg.BlocksReady) and message.last - message.first >= RUN_BATCHES_MAX:
+            return None
         return b"" if isinstance(message, msg.BlocksReady | msg.Offer) else None
 
     def absorb(self, sender: NodeId, message: msg.Message, payload: bytes) -> bool:  # noqa: ARG002 - as above

@@ -115,7 +115,7 @@ def test_hearing_of_the_first_batch_of_a_range_only_is_caught(monkeypatch: pytes
     def short(self: WorkerJob, ready: BlocksReady) -> None:
         from dataclasses import replace
 
-        local(self, replace(ready, sealed_at_ms=ready.sealed_at_ms[:1]))
+        local(self, replace(ready, last=ready.first))
 
     monkeypatch.setattr(WorkerJob, "_local_blocks", short)
     demand_caught(in_calm_weather, seeds=range(4))

@@ -9,6 +9,8 @@ this one alone, if they are told before they could have had both. So it is held 
 - or the driver has handled what waited for it: a deadline that is always due, so nothing waits for a task
   that takes its time, nor for a clock.
 
+Credit for the source waits for the same moment: the last batch of a range speaks for all of them.
+
 Without a backlog nothing is held, and nobody hears of a batch later than before. A new generation drops what
 is held: it announces what lies here anew (`JobBlocks._announce_all`), to owners that may be others.
 """

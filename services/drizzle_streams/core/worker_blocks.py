@@ -145,11 +145,6 @@ class JobBlocks:
             for owner, partitions in self._by_owner(below.stage).items():
                 self._tell(stage, Wanted(below.stage, owner, partitions, run.first), run, out)
 
-    def tell_untold(self, out: Effects) -> None:
-        """Announce what was held back."""
-        for stage, run in self.untold.take():
-            self.tell_run(stage, run, out)
-
     def announce(
         self, stage: StageId, wanted: Wanted, only: frozenset[PartitionId] | None, out: Effects
     ) -> None:
@@ -194,9 +189,10 @@ class JobBlocks:
         )
 
     def _local_blocks(self, ready: msg.BlocksReady) -> None:
-        """Blocks that are here, of each batch of an announcement."""
-        for batch, sealed_at_ms in enumerate(ready.sealed_at_ms, ready.first):
-            self._arrived(_fragment(ready, BatchId(batch)), sealed_at_ms)
+        """Blocks that are here, of each batch of an announcement that is not computed yet."""
+        first = max(ready.first, self._oldest(ready.downstream))
+        for batch in range(first, ready.last + 1):
+            self._arrived(_fragment(ready, BatchId(batch)), ready.sealed_at_ms[batch - ready.first])
 
     # --- arrivals -------------------------------------------------------------------------
 

@@ -20,7 +20,6 @@ from drizzle_streams.core.pressure import allowed_through, doubtful_from
 from drizzle_streams.core.retained import Run
 from drizzle_streams.core.worker_launches import JobLaunches
 from drizzle_streams.model.ids import COORDINATOR, BatchId, CohortId, NodeId, PartitionId, StageId
-from drizzle_streams.model.job import StageSpec
 from drizzle_streams.model.replanning import StageSeen, added, choice_at
 from drizzle_streams.model.task import TaskKey
 from drizzle_streams.protocol import messages as msg
@@ -62,9 +61,9 @@ class WorkerJob(JobLaunches):
         for stage in self.spec.stages:
             self._announce_all(stage, assign.needed, out)
         for cohort in self.cohorts.values():
-            if self.spec.stages[cohort.stage].stream is not None and cohort.computed >= 0:
+            if cohort.computed >= 0:
                 # Credit given in the older generation may have been refused by now.
-                self._credit(self.spec.stages[cohort.stage], cohort, cohort.computed, out)
+                self._credit(cohort.stage, cohort.partitions, cohort.computed, out)
         self.report_due = self._report_whole = True
 
     def _give_up(self, stage: StageId, mine: frozenset[PartitionId], out: Effects) -> None:
@@ -207,10 +206,8 @@ class WorkerJob(JobLaunches):
         if self.spec.speculation and sealed_at_ms and not self.replays(cohort):
             late_ms = now * 1000.0 - sealed_at_ms
             self.lateness.append(parts.TaskLateness(stage.stage, key.batch, late_ms))
-        if self.spec.downstream(stage.stage):
-            self._hand_on(stage, cohort, key.batch, sealed_at_ms, out)
-        if stage.stream is not None:
-            self._credit(stage, cohort, key.batch, out)
+        if not is_last(self.spec, stage):
+            self._finished(stage.stage, cohort, key.batch, sealed_at_ms, out)
         elif says(self.spec, stage, key.batch):
             self.credit_below(cohort, None, out)
         if (key.batch + 1) % self.snapshot_every == 0 or key.batch == self.boundary:
@@ -221,23 +218,40 @@ class WorkerJob(JobLaunches):
             self._done(cohort, key.batch, now)
         self._settle(cohort, now, out)
 
-    def _hand_on(
-        self, stage: StageSpec, cohort: Cohort, batch: BatchId, sealed_at_ms: float, out: Effects
+    def _finished(
+        self, stage: StageId, cohort: Cohort, batch: BatchId, sealed_at_ms: float, out: Effects
     ) -> None:
-        self.retained.keep(stage.stage, batch, cohort.partitions, sealed_at_ms)
-        if batch > self.notify_through:
-            return
+        """Others wait for it: now, or when it is told with the batches that can follow at once."""
+        if self.spec.downstream(stage):
+            self.retained.keep(stage, batch, cohort.partitions, sealed_at_ms)
         more = self._can_run(cohort)
-        for run in self.untold.add(stage.stage, cohort.partitions, batch, sealed_at_ms, more=more):
-            self.tell_run(stage.stage, run, out)
+        for run in self.untold.add(stage, cohort.partitions, batch, sealed_at_ms, more=more):
+            self._hand_on(stage, run, out)
 
-    def _credit(self, stage: StageSpec, cohort: Cohort, batch: BatchId, out: Effects) -> None:
-        layout = self.layouts[str(stage.stream)]
+    def tell_untold(self, out: Effects) -> None:
+        """Say what was held back."""
+        for stage, run in self.untold.take():
+            self._hand_on(stage, run, out)
+
+    def _hand_on(self, stage: StageId, run: Run, out: Effects) -> None:
+        """Announce finished batches to those below, if this job's workers do, and credit those above."""
+        if run.last <= self.notify_through:
+            self.tell_run(stage, run, out)
+        self._credit(stage, run.partitions, run.last, out)
+
+    def _credit(
+        self, stage: StageId, computed: tuple[PartitionId, ...], batch: BatchId, out: Effects
+    ) -> None:
+        """Tell the sources of a stage that reads how far it is; of others none."""
+        stream = self.spec.stages[stage].stream
+        if stream is None:
+            return
+        layout = self.layouts[str(stream)]
         by_source: dict[NodeId, list[PartitionId]] = {}
-        for partition in cohort.partitions:
+        for partition in computed:
             by_source.setdefault(NodeId(layout.owners[partition]), []).append(partition)
         for source, partitions in by_source.items():
-            out.send(source, self.taken(stage.stage, tuple(partitions), batch))
+            out.send(source, self.taken(stage, tuple(partitions), batch))
 
     def credit_below(self, cohort: Cohort, only: NodeId | None, out: Effects) -> None:
         """A last stage tells all sources how far it is, or one of them: see `core.below`."""
