@@ -19,10 +19,12 @@ from drizzle_streams.core.coordinator import Coordinator
 from drizzle_streams.core.coordinator_job import CoordinatorJob
 from drizzle_streams.core.copies import CopyTasks
 from drizzle_streams.core.events import NodeExited
+from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.stragglers import PENANCE_S, Stragglers
 from drizzle_streams.core.worker_job import WorkerJob
 from drizzle_streams.model.ids import BatchId, JobId, WorkerId
 from drizzle_streams.model.job import JobSpec
+from drizzle_streams.protocol.messages import BlocksReady
 from drizzle_streams.protocol.parts import NO_COPIES, Copies
 from tests.simulation import checkers
 from tests.simulation.checkers import demand_everything, demand_flatness, demand_progress
@@ -339,15 +341,15 @@ def test_planted_a_second_result_is_counted_twice(monkeypatch: pytest.MonkeyPatc
 
 
 def test_planted_a_late_original_overwrites_what_was_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    arrived = WorkerJob._arrived
+    ready = WorkerJob.blocks_ready
 
-    def again(self: WorkerJob, fragment: Fragment, sealed_at_ms: float) -> None:
-        for cohort in self._of_stage(fragment.downstream):
-            if fragment.stage >= 0 and fragment.batch == cohort.computed and not cohort.running:
-                cohort.computed = BatchId(fragment.batch - 1)
-        arrived(self, fragment, sealed_at_ms)
+    def again(self: WorkerJob, late: BlocksReady, *, carried: bool, out: Effects) -> None:
+        for cohort in self._of_stage(late.downstream):
+            if late.first <= cohort.computed <= late.last and not cohort.running:
+                cohort.computed = BatchId(late.first - 1)
+        ready(self, late, carried=carried, out=out)
 
-    monkeypatch.setattr(WorkerJob, "_arrived", again)
+    monkeypatch.setattr(WorkerJob, "blocks_ready", again)
     demand_caught(copied)
 
 

@@ -92,15 +92,14 @@ class Worker:
         times = [self._beat_at]
         more = (self._report.at, self._overdue_at, self._alone_at, self._stalls.due)
         times += [t for t in more if t is not None]
-        if any(job.untold for job in self.jobs.values()):
+        if self._holds():
             times.append(AT_ONCE)
         return min(times)
 
     def on_deadline(self, now: float, out: Effects) -> None:
         """Say that we live; report; ask for what is overdue; go if nobody answers a worker that leaves."""
         self._stalls.look(now)
-        for job in self.jobs.values():
-            job.tell_untold(out)
+        self._tell_untold(now, out)
         if self._alone_at is not None and self._alone_at <= now:
             self._depart("no coordinator answers", out)
             return
@@ -358,6 +357,16 @@ class Worker:
         job.failed = True
         self._failures[job_id] = error
         out.send(COORDINATOR, msg.TaskFailed(job_id, job.generation, self.settings.worker, error))
+
+    def _holds(self) -> bool:
+        return any(job.untold for job in self.jobs.values())
+
+    def _tell_untold(self, now: float, out: Effects) -> None:
+        """Announce what was held back, to ourselves as well."""
+        if self._holds():
+            for job in self.jobs.values():
+                job.tell_untold(out)
+            self._run_ready(out, now)
 
     # --- choosing what runs ---------------------------------------------------------------
 
