@@ -162,18 +162,31 @@ def test_a_turn_looks_only_at_links_that_it_touched(monkeypatch) -> None:
 
 def test_a_deadline_that_passes_has_only_its_own_link_looked_at(monkeypatch) -> None:
     a = Outbox(A, 1)
-    for number in range(100):
+    for number in range(30):
         at = number / 1000
         envelope = Envelope(NodeId(f"n{number}"), 1, 1, 0, 0, 0, (Item(1, said(number)),))
         hear(a, envelope, at)
         a.flush(at)
     looked = looked_at(a, monkeypatch)
-    for number in range(100):
+    for number in range(30):
         due = a.next_deadline()
         assert due == number / 1000 + ob.ACK_DELAY_S
         assert [str(node) for node, _, _ in a.flush(due or 0.0)] == [f"n{number}"]
-    assert looked == [f"n{number}" for number in range(100)]
+    assert looked == [f"n{number}" for number in range(30)]
     assert a.next_deadline() is None
+
+
+def test_who_has_many_links_acknowledges_more_rarely() -> None:
+    assert [ob.ack_delay_s(links) for links in (1, 33, 58, 1_000)] == [0.1, 0.1, 0.4, ob.ACK_DELAY_S_MAX]
+    a = Outbox(A, 1)
+    for number in range(200):
+        hear(a, Envelope(NodeId(f"n{number}"), 1, 1, 0, 0, 0, ()), 0.0)
+    assert a.flush(0.0) == []
+    hear(a, Envelope(B, 1, 1, 0, 0, 0, (Item(1, said(0)),)), 1.0)
+    a.flush(1.0)
+    due = a.next_deadline()
+    assert due == 1.0 + ob.ACK_DELAY_S_MAX
+    assert [(node, envelope.ack) for node, envelope, _ in a.flush(due)] == [(B, 1)]
 
 
 def test_repeats_leave_apart_from_what_is_new_and_are_marked() -> None:

@@ -132,7 +132,7 @@ class Arrivals:
     def pieces(self, batch: BatchId, wanted: int) -> tuple[Piece, ...]:
         """What a task reads, in the order of upstream partitions (law 4), cut to `wanted`."""
         arrived = self._batches.get(batch, BatchArrivals())
-        found = [_cut(piece, mask & wanted) for piece, mask in arrived.pieces if mask & wanted]
+        found = [_cut(piece, mask, mask & wanted) for piece, mask in arrived.pieces if mask & wanted]
         return tuple(sorted(found, key=lambda piece: (piece.fragment.stage, piece.partitions)))
 
     def sealed_at_ms(self, batch: BatchId) -> float:
@@ -159,8 +159,8 @@ def _add_one(arrived: BatchArrivals, fragment: Fragment, wanted: int) -> bool:
     return new != 0
 
 
-def _cut(piece: Piece, mask: int) -> Piece:
+def _cut(piece: Piece, of: int, mask: int) -> Piece:
     if piece.fragment.stage < 0:
         kept = tuple(p for p in piece.partitions if mask >> p & 1)
         return Piece(piece.fragment, kept, kept)
-    return Piece(piece.fragment, piece.partitions, partitions_of(mask))
+    return piece if mask == of else Piece(piece.fragment, piece.partitions, partitions_of(mask))

@@ -7,7 +7,8 @@ in order, as long as both lives last. Rules:
 - A life is a `session` (grows with each start). A numbering is a `stream` within a session;
   a new one starts when the other side began a new life or the queue overflowed.
 - The receiver keeps what comes early (bounded) and acknowledges cumulatively, on whatever it
-  sends next or after ACK_DELAY_S. What rode in with it may be let go of before its turn, so that
+  sends next or after ACK_DELAY_S, later where it has many links, since an acknowledgement that leaves
+  by itself costs as much as what it is for. What rode in with it may be let go of before its turn, so that
   counts as not carried and is pulled: rare, since only loss makes anything early.
 - Repeats back off from RESEND_AFTER_S to RESEND_AFTER_S_MAX. Nothing is ever given up here:
   only the coordinator judges a node lost, and then its link is forgotten.
@@ -29,6 +30,11 @@ from drizzle_streams.model.ids import NodeId
 from drizzle_streams.protocol.messages import Envelope, Item, Message
 
 ACK_DELAY_S = 0.1
+ACK_LINKS_FEW = 33
+ACK_DELAY_PER_LINK_S = 0.012
+"""So much longer for each link beyond those few."""
+ACK_DELAY_S_MAX = 0.5
+"""Nobody waits longer for that. Its peers repeat the first of what they say, and know from then on."""
 RESEND_AFTER_S = 0.3
 RESEND_AFTER_S_MAX = 2.0
 ANSWER_SLACK = 1.5
@@ -38,6 +44,12 @@ ANSWER_WEIGHT = 0.125
 RESEND_ITEMS_MAX = 64
 UNACKED_ITEMS_MAX = 20_000
 EARLY_ITEMS_MAX = 4_096
+
+
+def ack_delay_s(links: int) -> float:
+    """How long a node with so many links waits for something to say before it acknowledges."""
+    more = max(0, links - ACK_LINKS_FEW)
+    return min(ACK_DELAY_S + more * ACK_DELAY_PER_LINK_S, ACK_DELAY_S_MAX)
 
 
 @dataclass(slots=True)
@@ -226,7 +238,7 @@ class Outbox:
         messages: list[tuple[Message, bool]] = []
         for item, flag in zip(envelope.items, carried, strict=True):
             if item.seq > 0 and link.ack_at is None:
-                link.ack_at = now + ACK_DELAY_S
+                link.ack_at = now + ack_delay_s(len(self._links))
             if item.seq == link.received + 1:
                 link.received += 1
                 messages.append((item.message, flag))
