@@ -169,7 +169,8 @@ def _host(share: Hosted, coordinator: str, token: str, stop: Any, count: Any, pa
 
 
 async def _live(share: Hosted, coordinator: str, token: str, stop: Any, count: Any) -> None:
-    members = [_worker(f"idle-{share.number}-{n}", coordinator, token) for n in range(share.workers)]
+    # Partitions are placed by the names of workers: stages of a few tasks are spread over all processes, too.
+    members = [_worker(f"idle-{n:03}-{share.number}", coordinator, token) for n in range(share.workers)]
     members.append(_source(f"idle-{share.number}", share.partitions, coordinator, token))
     stopped = asyncio.Event()
     async with AsyncExitStack() as closing, Supervisor() as tasks:

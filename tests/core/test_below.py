@@ -11,9 +11,11 @@ from drizzle_streams.core.below import (
     AHEAD_BATCHES_MIN,
     ANNOUNCEMENTS_MAX,
     SAY_EVERY_BATCHES,
+    SAY_EVERY_BATCHES_MAX,
     Below,
     ahead_max,
     is_last,
+    say_every,
     says,
 )
 from drizzle_streams.model.ids import NO_BATCH, BatchId, JobId, PartitionId, StageId, StreamId, WorkerId
@@ -95,20 +97,27 @@ def test_a_job_of_one_stage_has_nobody_below() -> None:
 
 def test_only_last_stages_speak_and_whoever_is_at_the_bound_has_spoken() -> None:
     assert [is_last(SPEC, stage) for stage in SPEC.stages] == [False, False, True]
-    said = [b for b in range(AHEAD_BATCHES_MAX) if says(SPEC, SPEC.stages[LAST], BatchId(b))]
+    every = say_every(SPEC, PLACEMENT)
+    said = [b for b in range(AHEAD_BATCHES_MAX) if says(SPEC, SPEC.stages[LAST], BatchId(b), every)]
     assert len(said) == AHEAD_BATCHES_MAX // SAY_EVERY_BATCHES
-    assert not any(says(SPEC, SPEC.stages[READS], BatchId(b)) for b in range(20))
+    assert not any(says(SPEC, SPEC.stages[READS], BatchId(b), every) for b in range(20))
 
 
-@pytest.mark.parametrize(("readers", "ahead"), [(1, 16), (32, 16), (64, 10), (128, 8), (1_000, 8)])
-def test_the_more_often_a_batch_is_announced_the_fewer_are_ahead(readers: int, ahead: int) -> None:
+@pytest.mark.parametrize(
+    ("readers", "ahead", "every"), [(1, 16, 4), (42, 16, 4), (43, 16, 8), (128, 16, 8), (1_000, 12, 8)]
+)
+def test_where_a_batch_is_announced_often_ranges_are_long_and_few_ahead(
+    readers: int, ahead: int, every: int
+) -> None:
     """Of two stages, the second on 12 workers; never so few that nobody could speak."""
     spec = replace(SPEC, stages=(SPEC.stages[0], StageSpec(MIDDLE, 12, inputs=(READS,))))
     owners = tuple(WorkerId(f"w{n}") for n in range(readers))
     below = tuple(WorkerId(f"r{n}") for n in range(12))
-    found = ahead_max(spec, Placement((owners, below)))
-    assert found == ahead
-    assert found * readers * 12 <= ANNOUNCEMENTS_MAX or found == AHEAD_BATCHES_MIN > SAY_EVERY_BATCHES
+    placement = Placement((owners, below))
+    found = ahead_max(spec, placement)
+    assert (found, say_every(spec, placement)) == (ahead, every)
+    assert found * readers * 12 <= ANNOUNCEMENTS_MAX * every or found == AHEAD_BATCHES_MIN
+    assert AHEAD_BATCHES_MIN > SAY_EVERY_BATCHES_MAX >= every
 
 
 @pytest.mark.parametrize("stands", range(AHEAD_BATCHES_MAX))
@@ -118,4 +127,5 @@ def test_from_wherever_a_last_stage_speaks_it_comes_to_speak_again(stands: int) 
     below.computed(LAST, ONE + OTHER, BatchId(stands))
     within = bound(below)
     assert within is not None
-    assert any(says(SPEC, SPEC.stages[LAST], BatchId(b)) for b in range(stands + 1, within + 1))
+    for every in (SAY_EVERY_BATCHES, SAY_EVERY_BATCHES_MAX):
+        assert any(says(SPEC, SPEC.stages[LAST], BatchId(b), every) for b in range(stands + 1, within + 1))

@@ -3,8 +3,9 @@
 Readers are credited for what they have computed (`IN_FLIGHT_MAX`), so they may run as far ahead of the stages
 below as is launched: hundreds of batches, each announced to every worker below, which is what keeps those
 from their work. So the last stages count too: they say `Taken` to all sources every `SAY_EVERY_BATCHES`, and
-a source seals no more than `AHEAD_BATCHES_MAX` beyond the slowest of them, fewer where a batch is announced
-more than a thousand times. What waits meanwhile makes the next batch larger, like any back-pressure.
+a source seals no more than `AHEAD_BATCHES_MAX` beyond the slowest of them. Where a batch is announced many
+times they speak more rarely: what a source may seal at once is announced as one range (`core.untold`), and
+longer ranges are fewer messages. What waits meanwhile makes the next batch larger, like any back-pressure.
 
 Nobody waits for ever for what is not known:
 
@@ -25,7 +26,7 @@ from drizzle_streams.model.placement import Placement
 AHEAD_BATCHES_MAX = 16
 """Batches sealed that some last stage has yet to compute; at the bound the source waits."""
 
-AHEAD_BATCHES_MIN = 8
+AHEAD_BATCHES_MIN = 12
 """So many in any case: words are said every few batches, and meanwhile there must be something to do."""
 
 ANNOUNCEMENTS_MAX = 8_192
@@ -33,6 +34,12 @@ ANNOUNCEMENTS_MAX = 8_192
 
 SAY_EVERY_BATCHES = 4
 """How often a last stage says how far it is: more often than the bound, so that who is at it has spoken."""
+
+SAY_EVERY_BATCHES_MAX = 8
+"""And where a batch is announced more than `MANY_ANNOUNCEMENTS` times."""
+
+MANY_ANNOUNCEMENTS = 512
+"""Announcements of a batch beyond which ranges must be long: they cost more than waiting for them."""
 
 UNBOUNDED = BatchId(1 << 62)
 """Where nobody counts."""
@@ -43,18 +50,28 @@ def is_last(spec: JobSpec, stage: StageSpec) -> bool:
     return stage.stream is None and not spec.downstream(stage.stage)
 
 
-def says(spec: JobSpec, stage: StageSpec, batch: BatchId) -> bool:
-    """Whether its workers tell sources that they have computed this batch."""
-    return (batch + 1) % SAY_EVERY_BATCHES == 0 and is_last(spec, stage)
+def says(spec: JobSpec, stage: StageSpec, batch: BatchId, every: int) -> bool:
+    """Whether its workers tell sources that they have computed this batch; `every`: see `say_every`."""
+    return (batch + 1) % every == 0 and is_last(spec, stage)
+
+
+def announcements(spec: JobSpec, placement: Placement) -> int:
+    """How often a batch is announced: by every worker to those below."""
+    workers = [len(frozenset(owners)) for owners in placement.owners]
+    return sum(workers[above] * workers[stage.stage] for stage in spec.stages for above in stage.inputs)
+
+
+def say_every(spec: JobSpec, placement: Placement) -> int:
+    """After how many batches a last stage speaks."""
+    many = announcements(spec, placement) > MANY_ANNOUNCEMENTS
+    return SAY_EVERY_BATCHES_MAX if many else SAY_EVERY_BATCHES
 
 
 def ahead_max(spec: JobSpec, placement: Placement) -> int:
-    """How many batches may be ahead of the last stages: every worker announces each to those below."""
-    workers = [len(frozenset(owners)) for owners in placement.owners]
-    announcements = sum(
-        workers[above] * workers[stage.stage] for stage in spec.stages for above in stage.inputs
-    )
-    return max(AHEAD_BATCHES_MIN, min(AHEAD_BATCHES_MAX, ANNOUNCEMENTS_MAX // max(1, announcements)))
+    """How many batches may be ahead of the last stages; those between two words are announced together."""
+    together = ANNOUNCEMENTS_MAX * say_every(spec, placement)
+    most = together // max(1, announcements(spec, placement))
+    return max(AHEAD_BATCHES_MIN, min(AHEAD_BATCHES_MAX, most))
 
 
 class Below:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
 from drizzle_streams.core.arrivals import Arrivals, mask_of
+from drizzle_streams.core.below import SAY_EVERY_BATCHES, say_every
 from drizzle_streams.core.cohorts import Cohort
 from drizzle_streams.core.copies import CopyTask, CopyTasks
 from drizzle_streams.core.fitting import fits
@@ -95,7 +96,7 @@ class JobBlocks:
             {},
         )
         """The placement by owner, as far as it was asked for: every task asks."""
-        self._counted = (self.placement, 0)
+        self._counted = (self.placement, 0, SAY_EVERY_BATCHES)
         self.copies = CopyTasks()
         self.damaged: list[tuple[StageId, tuple[PartitionId, ...], ev.CohortDamaged]] = []
         self.awaited = awaited(spec, {})
@@ -135,9 +136,18 @@ class JobBlocks:
     @property
     def owners(self) -> int:
         """On how many workers the job runs."""
+        return self._counts()[1]
+
+    @property
+    def say_every(self) -> int:
+        """After how many batches its last stages tell sources how far they are."""
+        return self._counts()[2]
+
+    def _counts(self) -> tuple[Placement, int, int]:
         if self._counted[0] is not self.placement:
-            self._counted = (self.placement, len(self.placement.workers()))
-        return self._counted[1]
+            workers, every = len(self.placement.workers()), say_every(self.spec, self.placement)
+            self._counted = (self.placement, workers, every)
+        return self._counted
 
     def tell_run(self, stage: StageId, run: Run, out: Effects) -> None:
         """Announce what was finished to all who await it."""

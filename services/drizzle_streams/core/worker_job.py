@@ -208,7 +208,7 @@ class WorkerJob(JobLaunches):
             self.lateness.append(parts.TaskLateness(stage.stage, key.batch, late_ms))
         if not is_last(self.spec, stage):
             self._finished(stage.stage, cohort, key.batch, sealed_at_ms, out)
-        elif says(self.spec, stage, key.batch):
+        elif says(self.spec, stage, key.batch, self.say_every):
             self.credit_below(cohort, None, out)
         if (key.batch + 1) % self.snapshot_every == 0 or key.batch == self.boundary:
             self._store(cohort, out)
