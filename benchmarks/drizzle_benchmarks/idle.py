@@ -23,7 +23,8 @@ from drizzle_streams.core.machine import Role
 from drizzle_streams.core.node import Node
 from drizzle_streams.core.source import Source, SourceSettings
 from drizzle_streams.core.untold import RUN_BATCHES_MAX
-from drizzle_streams.core.worker import Worker, WorkerSettings
+from drizzle_streams.core.worker import Worker
+from drizzle_streams.core.worker_slots import WorkerSettings
 from drizzle_streams.errors import DrizzleError, explain
 from drizzle_streams.model.bounds import Bounds
 from drizzle_streams.model.ids import BatchId, NodeId, Offset, SourceId, WorkerId

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from drizzle_streams.core.worker import Worker, WorkerSettings
+from drizzle_streams.core.worker import Worker
+from drizzle_streams.core.worker_slots import WorkerSettings
 from drizzle_streams.model.ids import WorkerId
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from drizzle_streams.core.cohorts import Cohort
 from drizzle_streams.core.events import Received
 from drizzle_streams.core.machine import Effects
-from drizzle_streams.core.worker import AWAITED_TIMEOUT_S_MAX, Worker, WorkerSettings
+from drizzle_streams.core.worker import AWAITED_TIMEOUT_S_MAX, Worker
+from drizzle_streams.core.worker_slots import WorkerSettings
 from drizzle_streams.model.ids import (
     COORDINATOR,
     BatchId,

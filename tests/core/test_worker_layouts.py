@@ -7,7 +7,8 @@ from dataclasses import replace
 from drizzle_streams.core import actions as act
 from drizzle_streams.core.events import Received
 from drizzle_streams.core.machine import Effects
-from drizzle_streams.core.worker import Worker, WorkerSettings
+from drizzle_streams.core.worker import Worker
+from drizzle_streams.core.worker_slots import WorkerSettings
 from drizzle_streams.model.ids import (
     COORDINATOR,
     BatchId,

@@ -25,7 +25,8 @@ from drizzle_streams.core import events as ev
 from drizzle_streams.core.machine import Role
 from drizzle_streams.core.node import Node
 from drizzle_streams.core.source import Source, SourceSettings
-from drizzle_streams.core.worker import Worker, WorkerSettings
+from drizzle_streams.core.worker import Worker
+from drizzle_streams.core.worker_slots import WorkerSettings
 from drizzle_streams.model.bounds import Bounds
 from drizzle_streams.model.ids import (
     BatchId,

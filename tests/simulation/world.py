@@ -21,7 +21,8 @@ from drizzle_streams.core.coordinator import Coordinator, CoordinatorSettings
 from drizzle_streams.core.machine import Actions
 from drizzle_streams.core.node import Node
 from drizzle_streams.core.source import Source, SourceSettings
-from drizzle_streams.core.worker import Worker, WorkerSettings
+from drizzle_streams.core.worker import Worker
+from drizzle_streams.core.worker_slots import WorkerSettings
 from drizzle_streams.errors import FencedError
 from drizzle_streams.model.bounds import Bounds
 from drizzle_streams.model.ids import COORDINATOR, BatchId, Generation, NodeId, SourceId, StageId, WorkerId

@@ -7,7 +7,8 @@ import pytest
 from drizzle_streams.core import actions as act
 from drizzle_streams.core.events import EnvelopeArrived
 from drizzle_streams.core.node import Node
-from drizzle_streams.core.worker import Worker, WorkerSettings
+from drizzle_streams.core.worker import Worker
+from drizzle_streams.core.worker_slots import WorkerSettings
 from drizzle_streams.model.ids import (
     COORDINATOR,
     NO_BATCH,

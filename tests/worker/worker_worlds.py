@@ -16,8 +16,9 @@ from drizzle_streams.api.compile import CompiledJob
 from drizzle_streams.connectors.memory import MemoryResults, memory
 from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
-from drizzle_streams.core.worker import Worker, WorkerSettings
+from drizzle_streams.core.worker import Worker
 from drizzle_streams.core.worker_job import WorkerJob
+from drizzle_streams.core.worker_slots import WorkerSettings
 from drizzle_streams.engine.shipping import ship_program
 from drizzle_streams.model.bounds import Bounds
 from drizzle_streams.model.ids import (

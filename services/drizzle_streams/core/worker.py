@@ -1,16 +1,11 @@
-"""The worker machine: membership, fencing, fair choice of the next task, reports.
+"""The worker machine: what it makes of messages and of work that ended, fencing, reports.
 
-Rules:
+`worker_slots` chooses what runs and `worker_member` is its life in the cluster. Rules:
 - Older generations are refused and counted; a `Refused` of our own life means: start anew.
-- Slots bound how many tasks run at once; older batches first, later stages first; a cohort
-  that replays never takes two turns in a row while one that does not is ready, so surviving
-  partitions go on during a recovery.
 - A task that waits longer than `awaited_timeout_s` asks the coordinator who owes it what.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
@@ -19,65 +14,31 @@ from drizzle_streams.core.cohorts import Cohort
 from drizzle_streams.core.copies import copy_cohort
 from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.reporting import ReportTimer
-from drizzle_streams.core.stalls import StallWatch
 from drizzle_streams.core.worker_blocks import Wanted
 from drizzle_streams.core.worker_job import WorkerJob
-from drizzle_streams.model.ids import COORDINATOR, BatchId, JobId, NodeId, WorkerId
+from drizzle_streams.core.worker_member import WorkerMember
+from drizzle_streams.core.worker_slots import WorkerSettings
+from drizzle_streams.model.ids import COORDINATOR, JobId, NodeId
 from drizzle_streams.model.job import JobSpec
 from drizzle_streams.model.task import TaskError
 from drizzle_streams.protocol import messages as msg
 
-HELLO_INTERVAL_S = 0.5
-
-ALONE_S_MAX = 1.0
-"""A worker that leaves while no coordinator can be reached waits so long for one."""
-
-AWAITED_TIMEOUT_S = 1.0
-
 AWAITED_TIMEOUT_S_MAX = 8.0
 """A task that goes on waiting asks more and more rarely, down to that."""
-
-HEARTBEATS_PER_LEASE = 5
 
 AT_ONCE = 0.0
 """A deadline that is always due: at the end of the driver's turn."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerSettings:
-    """What a worker is told at start; `slots` tasks run at once."""
-
-    worker: WorkerId
-    address: str
-    slots: int = 1
-    awaited_timeout_s: float = AWAITED_TIMEOUT_S
-
-
-class Worker:
+class Worker(WorkerMember):
     """Decides for one life of a worker process."""
 
     def __init__(self, settings: WorkerSettings) -> None:
-        self.settings = settings
-        self.jobs: dict[JobId, WorkerJob] = {}
+        super().__init__(settings)
         self.refused = 0
         self.ahead = Ahead()
-        self.rejoining = False
-        self.leaving = False
-        self.pressed = False
-        self._alone_at: float | None = None
-        self._running = 0
-        self._replayed_last = False
-        self.welcomed = False
-        self._lease_s = 0.0
-        self._beat_at = 0.0
         self._report = ReportTimer()
         self._overdue_at: float | None = None
-        self._slot_s = 0.0
-        self._slots_from = 0.0
-        self._beat_slot_s = 0.0
-        self._beat_from = 0.0
-        self._failures: dict[JobId, TaskError] = {}
-        self._stalls = StallWatch()
 
     # --- role -----------------------------------------------------------------------------
 
@@ -368,93 +329,7 @@ class Worker:
                 job.tell_untold(out)
             self._run_ready(out, now)
 
-    # --- choosing what runs ---------------------------------------------------------------
-
-    def _run_ready(self, out: Effects, now: float) -> None:
-        while self._running < self.settings.slots:
-            if any(job.run_copy(out) for job in self.jobs.values()):
-                self._slots_change(now, by=1)
-                continue
-            pressed = self.pressed
-            found = [(job, cohort) for job in self.jobs.values() for cohort in job.ready(pressed=pressed)]
-            if not found:
-                return
-            job, cohort = min(found, key=lambda pair: self._turn(*pair))
-            self._replayed_last = job.replays(cohort)
-            self._slots_change(now, by=1)
-            job.run(cohort, out)
-
-    def _turn(self, job: WorkerJob, cohort: Cohort) -> tuple[bool, BatchId, int]:
-        """Smaller goes first: no replay after a replay, then the oldest batch, then the last stage."""
-        return (self._replayed_last and job.replays(cohort), cohort.next, -cohort.stage)
-
-    def _slot_freed(self, now: float) -> None:
-        self._slots_change(now, by=-1)
-
-    def _slots_change(self, now: float, *, by: int) -> None:
-        self._slot_s, self._slots_from = self.slot_seconds(now), now
-        self._running += by
-
-    def slot_seconds(self, now: float) -> float:
-        """Slot time spent in tasks so far: two tasks that run for a second are two seconds."""
-        return self._slot_s + self._running * (now - self._slots_from)
-
-    # --- leaving --------------------------------------------------------------------------
-
-    def _leave(self, now: float, out: Effects) -> None:
-        """Asked to stop: have our partitions moved first. Who was never welcomed holds nothing."""
-        if self._lease_s == 0.0:
-            self._depart("it was no member yet", out)
-        elif not self.leaving:
-            self.leaving = True
-            self._hello(now, out)
-
-    def _wait_alone(self, now: float) -> None:
-        if self.leaving and self._alone_at is None:
-            self._alone_at = now + ALONE_S_MAX
-
-    def _depart(self, reason: str, out: Effects) -> None:
-        """This life is over, and no other follows."""
-        if self.leaving or self._lease_s == 0.0:
-            self.rejoining = True
-            # Once: nobody is there to repeat it. If it does not arrive, the lease tells it later.
-            out.send_once(COORDINATOR, msg.Left(self.settings.worker, reason))
-            out.start(act.Depart(reason))
-
-    # --- membership and reports -----------------------------------------------------------
-
-    def _welcomed(self, lease_s: float, now: float) -> None:
-        self.welcomed = True
-        self._lease_s = lease_s
-        self._beat_at = now + lease_s / HEARTBEATS_PER_LEASE
-
-    def _beat(self, now: float, out: Effects) -> None:
-        if not self.welcomed:
-            self._hello(now, out)
-            return
-        self._beat_at = now + self._lease_s / HEARTBEATS_PER_LEASE
-        beat = msg.Heartbeat(NodeId(self.settings.worker), self._busy(now), self._stalls.take_ms())
-        out.send_once(COORDINATOR, beat)
-
-    def _busy(self, now: float) -> float:
-        """The share of slot time spent in tasks since the last heartbeat."""
-        spent, span = self.slot_seconds(now), now - self._beat_from
-        busy = (spent - self._beat_slot_s) / (span * self.settings.slots) if span > 0 else 0.0
-        self._beat_slot_s, self._beat_from = spent, now
-        return min(1.0, busy)
-
-    def _hello(self, now: float, out: Effects) -> None:
-        """Introduce ourselves, with everything we hold; the coordinator may be a new one."""
-        self.welcomed = False
-        self._beat_at = now + HELLO_INTERVAL_S
-        holdings = tuple(job.holding() for job in self.jobs.values())
-        hello = msg.WorkerHello(
-            self.settings.worker, self.settings.address, self.settings.slots, holdings, self.leaving
-        )
-        out.send(COORDINATOR, hello)
-        for job_id, error in self._failures.items():
-            if (job := self.jobs.get(job_id)) is not None:
-                out.send(COORDINATOR, msg.TaskFailed(job_id, job.generation, self.settings.worker, error))
+    # --- reports and questions ------------------------------------------------------------
 
     def _report_all(self, out: Effects) -> None:
         self._report.said()

@@ -17,7 +17,8 @@ from prometheus_client import CollectorRegistry
 from drizzle_streams.config import WorkerServiceSettings
 from drizzle_streams.core.events import LeaveRequested
 from drizzle_streams.core.node import Node
-from drizzle_streams.core.worker import Worker, WorkerSettings
+from drizzle_streams.core.worker import Worker
+from drizzle_streams.core.worker_slots import WorkerSettings
 from drizzle_streams.model.ids import NodeId, WorkerId
 from drizzle_streams.runtime.clock import Clock
 from drizzle_streams.runtime.driver import Driver
