@@ -150,7 +150,7 @@ async def test_a_small_cluster_is_measured() -> None:
     for row in report.rows:
         assert row["batches"] > 0
         assert row["ms_per_batch"] > 0
-        # At least an offer to each of three workers, and word of each that it was taken.
-        assert row["messages_per_batch"] >= 6
+        # At least an offer to each of three workers; that batches were taken is said of several at once.
+        assert row["messages_per_batch"] >= 3
     assert len(report.claims) == 4
     assert report.settings["left_out"] == []
