@@ -25,7 +25,7 @@ class Listener:
     def __init__(self, world: World) -> None:
         self.lengths: list[int] = []
         self._send = world.network_send
-        world.network_send = self.hear  # type: ignore[method-assign]
+        world.network_send = self.hear
 
     def hear(self, life: Life, to: str, envelope: Envelope) -> None:
         ready = (item.message for item in envelope.items if isinstance(item.message, BlocksReady))
