@@ -224,7 +224,8 @@ class WorkerJob(JobLaunches):
         """Others wait for it: now, or when it is told with the batches that can follow at once."""
         if self.spec.downstream(stage):
             self.retained.keep(stage, batch, cohort.partitions, sealed_at_ms)
-        more = self._can_run(cohort)
+        # What is launched stage by stage is announced by who launches it: no range goes on into that.
+        more = cohort.next <= self.notify_through and self._can_run(cohort)
         for run in self.untold.add(stage, cohort.partitions, batch, sealed_at_ms, more=more):
             self._hand_on(stage, run, out)
 
