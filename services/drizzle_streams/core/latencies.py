@@ -30,7 +30,7 @@ class Latencies(Mapping[BatchId, float]):
     def observe(self, part: BatchLatency) -> None:
         """A part of a batch is done."""
         batch = part.batch
-        if batch <= self._newest - self._kept_max:
+        if batch <= self._forgotten:
             return
         self._newest = max(self._newest, batch)
         at = batch % self._kept_max
@@ -54,21 +54,20 @@ class Latencies(Mapping[BatchId, float]):
         """In ms, without the batches that they are of: what percentiles need, without sorting."""
         if self._newest == NO_BATCH:
             return []
-        at, forgotten = self._newest % self._kept_max, max(NO_BATCH, self._newest - self._kept_max)
+        at, forgotten = self._newest % self._kept_max, self._forgotten
         batches = self._batches[at::-1] + self._batches[:at:-1]
         latencies = self._ms[at::-1] + self._ms[:at:-1]
         return [ms for batch, ms in zip(batches, latencies, strict=True) if batch > forgotten]
 
     def rows(self) -> list[tuple[BatchId, float, float]]:
         """(batch, when it was sealed (cluster time, ms), its latency in ms), ascending."""
-        forgotten = max(NO_BATCH, self._newest - self._kept_max)
+        forgotten = self._forgotten
         found = zip(self._batches, self._sealed_at_ms, self._ms, strict=True)
         return sorted((BatchId(batch), at, ms) for batch, at, ms in found if batch > forgotten)
 
     def __getitem__(self, batch: BatchId) -> float:
         at = batch % self._kept_max
-        held = batch > max(NO_BATCH, self._newest - self._kept_max) and at < len(self._batches)
-        if not held or self._batches[at] != batch:
+        if batch <= self._forgotten or at >= len(self._batches) or self._batches[at] != batch:
             raise KeyError(batch)
         return self._ms[at]
 
@@ -77,6 +76,11 @@ class Latencies(Mapping[BatchId, float]):
 
     def __len__(self) -> int:
         return len(self.rows())
+
+    @property
+    def _forgotten(self) -> BatchId:
+        """The last batch of which nothing is known any more."""
+        return BatchId(max(NO_BATCH, self._newest - self._kept_max))
 
     def _make_room(self, places: int) -> None:
         more = places - len(self._batches)
