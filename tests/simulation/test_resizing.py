@@ -114,19 +114,23 @@ def split_unheard_of(seed: int, reached: int) -> World:
     return demand_exact(world)
 
 
-def sealed_beyond_the_cut(seed: int) -> World:
-    """A source hears of the cut when it has sealed more: the boundary follows, and only then is split."""
-    world = running(seed)
+def hear_late(world: World, who: frozenset[str], kind: type[msg.Message], late_s: float) -> None:
+    """From now on messages of a kind take so much longer to some."""
     send = world.network_send
-    late = next(iter(world.disks))
 
     def slowly(life: Life, to: str, envelope: msg.Envelope) -> None:
-        if to == late and any(isinstance(item.message, msg.Cut) for item in envelope.items):
-            world.at(world.now + 0.13, lambda: send(life, to, envelope))
+        if to in who and any(isinstance(item.message, kind) for item in envelope.items):
+            world.at(world.now + late_s, lambda: send(life, to, envelope))
         else:
             send(life, to, envelope)
 
     world.network_send = slowly
+
+
+def sealed_beyond_the_cut(seed: int) -> World:
+    """A source hears of the cut when it has sealed more: the boundary follows, and only then is split."""
+    world = running(seed)
+    hear_late(world, frozenset({next(iter(world.disks))}), msg.Cut, 0.13)
     ask(world, MANY)
     until_counts(world, MANY)
     return demand_exact(world)
@@ -135,23 +139,14 @@ def sealed_beyond_the_cut(seed: int) -> World:
 def come_back_before_the_cut_moves(seed: int) -> World:
     """Between a cut and the later one that follows a source that was ahead, another source has a new life."""
     world = running(seed)
-    send, (late, other) = world.network_send, list(world.disks)
-    cut_at: list[float] = []
-
-    def slowly(life: Life, to: str, envelope: msg.Envelope) -> None:
-        cut = any(isinstance(item.message, msg.Cut) for item in envelope.items)
-        if cut and not cut_at:
-            cut_at.append(world.now)
-            (lost,) = [source for source in world.of_kind("source") if source.id == other]
-            world.at(world.now + 0.01, lambda: world.crash(lost))
-            world.at(world.now + 0.04 + 0.01 * seed, lambda: world.start_source(other))
-        if cut and to == late and world.now < cut_at[0] + 0.1:
-            world.at(world.now + 0.4, lambda: send(life, to, envelope))
-        else:
-            send(life, to, envelope)
-
-    world.network_send = slowly
+    late, other = world.disks
+    hear_late(world, frozenset({late}), msg.Cut, 0.4)
     ask(world, MANY)
+    assert world.run(2.0, until=lambda: world.job_state.boundary is not None)
+    (lost,) = [source for source in world.of_kind("source") if source.id == other]
+    world.crash(lost)
+    world.run(0.03 + 0.01 * seed)
+    world.start_source(other)
     until_counts(world, MANY)
     return demand_exact(world)
 
@@ -173,16 +168,8 @@ def woken_in_another_layout(seed: int) -> World:
 def nodes_hear_late(seed: int) -> World:
     """Some hear of the new layout when others work in it already."""
     world = running(seed)
-    send = world.network_send
-    late = {life.id for life in world.of_kind("worker")[: 1 + seed % 2]}
-
-    def slowly(life: Life, to: str, envelope: msg.Envelope) -> None:
-        if to in late and any(isinstance(item.message, msg.Assign) for item in envelope.items):
-            world.at(world.now + 0.15, lambda: send(life, to, envelope))
-        else:
-            send(life, to, envelope)
-
-    world.network_send = slowly
+    late = frozenset(life.id for life in world.of_kind("worker")[: 1 + seed % 2])
+    hear_late(world, late, msg.Assign, 0.15)
     for wanted in (MANY, FEW):
         ask(world, wanted)
         until_counts(world, wanted)
