@@ -134,14 +134,19 @@ class OpenLoop:
                 self._count(block, behind_ms)
 
     async def _blocks(self) -> AsyncGenerator[Block, None]:
-        """All blocks in order; the next ones are being made while the present ones are handed over."""
+        """All blocks in order; the next ones are made when half of the present ones are handed over.
+
+        Runs begin on a full second, so text would else be made, with all of a processor, at just the moments
+        at which windows end and their latency is measured.
+        """
         schedule, step = self._schedule, self._schedule.blocks_ahead
         coming = asyncio.create_task(asyncio.to_thread(schedule.make, 0, step))
         try:
             for number in range(step, schedule.blocks + step, step):
                 present = await coming
-                coming = asyncio.create_task(asyncio.to_thread(schedule.make, number, step))
-                for block in present:
+                for place, block in enumerate(present):
+                    if place == len(present) // 2:
+                        coming = asyncio.create_task(asyncio.to_thread(schedule.make, number, step))
                     yield block
         finally:
             await asyncio.wait([coming])

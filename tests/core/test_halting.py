@@ -57,7 +57,7 @@ def test_a_cut_is_obeyed_once_nothing_beyond_it_is_being_sealed_and_said_once() 
     job = reader(FIRST)
     for batch in (5, 6):
         seal(job, batch)
-    job.seal(job.readings[READS], Effects())
+    job.seal(job.readings[READS], 0.0, Effects())
     job.cut(cut(6))
     assert job.halted() is None, "batch 7 is being sealed"
     seal(job, 7)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -155,21 +156,51 @@ async def test_bounds_are_on_the_disk_before_the_machine_hears_of_the_batch(disk
     await disk.open_stream()
     reading = disk.runs.get(JOB, STAGE)
     order: list[str] = []
-    sync, append = reading.log.sync, reading.bounds.append
+    sync, append = reading.log._writer.sync, reading.bounds._file.append
 
-    async def synced() -> None:
-        await sync()
+    def synced() -> None:
+        sync()
         order.append("records")
 
-    async def appended(some) -> None:
-        await append(some)
+    def appended(pieces: list[bytes], *, sync: bool) -> None:
+        append(pieces, sync=sync)
         order.append("bounds")
 
-    monkeypatch.setattr(reading.log, "sync", synced)
-    monkeypatch.setattr(reading.bounds, "append", appended)
+    monkeypatch.setattr(reading.log._writer, "sync", synced)
+    monkeypatch.setattr(reading.bounds._file, "append", appended)
     disk.performer.post = lambda event: (order.append(type(event).__name__), disk.events.append(event))
     await disk.seal(0, (None, None))
     assert order == ["records", "bounds", "BatchSealed"]
+
+
+async def test_bounds_are_not_written_where_the_records_could_not_be_forced_to_the_disk(disk, monkeypatch):
+    await disk.post(0, 1)
+    await disk.open_stream()
+    reading = disk.runs.get(JOB, STAGE)
+
+    def broken() -> None:
+        raise OSError(errno.EIO, "the disk is gone")
+
+    monkeypatch.setattr(reading.log._writer, "sync", broken)
+    disk.performer.perform(act.SealBatch(JOB, STAGE, StreamId(STREAM), BatchId(0), ((MINE[0], None),), 10))
+    await until(lambda: len(disk.failures) > 1, "the log and the seal told")
+    assert disk.events == []
+    assert reading.bounds.bounds == ()
+    with pytest.raises(StoreError, match="the disk is gone"):
+        await disk.post(0, 1)
+
+
+async def test_a_batch_waits_for_a_post_that_is_coming_in(disk):
+    await disk.post(0, 5)
+    await disk.open_stream()
+    arrivals = disk.streams.get(STREAM).arrivals
+    offsets = ((MINE[0], None), (MINE[1], None))
+    with arrivals.post():
+        disk.performer.perform(act.SealBatch(JOB, STAGE, StreamId(STREAM), BatchId(0), offsets, 1_000, 30.0))
+        await disk.post(1, 2)
+        assert disk.events == []
+    await until(lambda: bool(disk.events), "the seal ended")
+    assert disk.events[0].bounds == bounds((0, 1, 0, 5), (0, 4, 0, 2))
 
 
 async def test_records_of_a_small_batch_ride_along_in_the_order_of_the_bounds(disk):
@@ -205,7 +236,7 @@ async def test_a_full_disk_fails_the_seal_and_the_next_one_succeeds(disk, monkey
     reading = disk.runs.get(JOB, STAGE)
     append = reading.bounds.append
 
-    async def full(_: object) -> None:
+    async def full(_: object, behind: object) -> None:
         raise WriteRefusedError("no space left")
 
     monkeypatch.setattr(reading.bounds, "append", full)
@@ -220,7 +251,7 @@ async def test_a_broken_disk_ends_the_service(disk, monkeypatch):
     await disk.post(0, 1)
     await disk.open_stream()
 
-    async def broken(_: object) -> None:
+    async def broken(_: object, behind: object) -> None:
         raise StoreError("the disk is gone")
 
     monkeypatch.setattr(disk.runs.get(JOB, STAGE).bounds, "append", broken)
@@ -243,9 +274,9 @@ async def test_opening_and_releasing_are_never_left_out_however_much_waits_for_t
     reading = disk.runs.get(JOB, STAGE)
     gate, append = asyncio.Event(), reading.bounds.append
 
-    async def hangs(some) -> None:
+    async def hangs(some, behind) -> None:
         await gate.wait()
-        await append(some)
+        await append(some, behind)
 
     monkeypatch.setattr(reading.bounds, "append", hangs)
     seal = act.SealBatch(JOB, STAGE, StreamId(STREAM), BatchId(0), ((MINE[0], None), (MINE[1], None)), 10)

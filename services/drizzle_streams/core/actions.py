@@ -227,7 +227,8 @@ class SealBatch:
     """Fix and persist the bounds of a batch. Ends in BatchSealed or SealFailed.
 
     `firsts` are (partition, first offset, or None to start a log where the job starts);
-    a batch takes at most `records_max` records of each partition.
+    a batch takes at most `records_max` records of each partition. It may wait for `waits_s` for posts
+    that are coming in.
     """
 
     job: JobId
@@ -236,6 +237,7 @@ class SealBatch:
     batch: BatchId
     firsts: tuple[tuple[PartitionId, Offset | None], ...]
     records_max: int
+    waits_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

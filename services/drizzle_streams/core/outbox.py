@@ -152,10 +152,13 @@ class Outbox:
         return Heard(tuple(messages), restarted)
 
     def flush(self, now: float) -> list[tuple[NodeId, Envelope, bool]]:
-        """Envelopes for every peer that has something to hear now; True: nothing but repeats."""
+        """Envelopes for every peer that has something to hear now, in the order in which they were spoken to.
+
+        True: nothing but repeats.
+        """
         self._touch_due(now)
         found: list[tuple[NodeId, Envelope, bool]] = []
-        for node, link in self._touched_in_order().items():
+        for node, link in self._touched.items():
             repeats = self._repeats(link, now)
             items = self._news(link, now)
             if repeats:
@@ -191,11 +194,6 @@ class Outbox:
             link = self._links[node] = Link(made=self._made)
         self._touched[node] = link
         return link
-
-    def _touched_in_order(self) -> dict[NodeId, Link]:
-        if len(self._touched) < 2:
-            return self._touched
-        return dict(sorted(self._touched.items(), key=lambda touched: touched[1].made))
 
     def _touch_due(self, now: float) -> None:
         while self._due and self._due[0][0] <= now:

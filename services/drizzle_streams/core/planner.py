@@ -14,9 +14,10 @@ from drizzle_streams.model.ids import BatchId, GroupId
 from drizzle_streams.model.job import JobSpec, Scheduling
 from drizzle_streams.protocol.records import GroupRecord
 
-SEAL_AFTER_MS = 8.0
-"""Batches end so long after full multiples of their interval, in which what was due by then is posted: a
-window that ends at such a multiple is whole in the batch that ends next, whenever the job began."""
+SEAL_AFTER_MS = 1.0
+"""Batches end so long after full multiples of their interval, in which what was due by then is on its way:
+a window that ends at such a multiple is whole in the batch that ends next, whenever the job began. Sources
+wait a little longer for posts that are coming in (`POSTS_AWAITED_MS` of `core.source_job`)."""
 PLAN_AHEAD_MS = 300.0
 """A group is planned this long before the one before it ends: covers a slow ledger and a slow link."""
 

@@ -162,7 +162,7 @@ class Source:
         for job in self.jobs.values():
             for due, reading in job.seal_times():
                 if due <= now:
-                    job.seal(reading, out)
+                    job.seal(reading, now, out)
                 elif self._seal_at is None or due < self._seal_at:
                     self._seal_at = due
             if (halted := job.halted()) is not None:

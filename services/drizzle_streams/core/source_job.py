@@ -42,6 +42,11 @@ BATCH_RECORDS_MAX = 1_000_000
 
 SEAL_RETRY_S = 0.1
 
+POSTS_AWAITED_MS = 6.0
+"""How long after its time a batch may be sealed because posts are coming in, at most, and"""
+POSTS_AWAITED_SHARE = 0.125
+"""at most that share of its interval."""
+
 EARLIEST = "earliest"
 """Where reading begins in the log of a source that joined while the job ran."""
 
@@ -218,18 +223,17 @@ class SourceJob:
         """When each stage's next batch may be sealed, in cluster seconds; none while it must wait."""
         found: list[tuple[float, StageReading]] = []
         for reading in self.readings.values():
-            due = self._due(BatchId(reading.sealed + 1))
-            if due is not None and not reading.sealing and self._credit(reading):
-                found.append((max(due, reading.retry_at), reading))
+            batch = BatchId(reading.sealed + 1)
+            launch = self._launch_of(batch)
+            if launch is not None and not reading.sealing and self._credit(reading):
+                found.append((max(_due(launch, batch), reading.retry_at), reading))
         return found
 
-    def _due(self, batch: BatchId) -> float | None:
+    def _launch_of(self, batch: BatchId) -> msg.Launch | None:
         if self.cut_at is not None and batch > self.cut_at:
             return None
-        for launch in reversed(self.launches):
-            if launch.first <= batch <= launch.last:
-                return (launch.starts_at_ms + (batch - launch.first + 1) * launch.interval_ms) / 1000.0
-        return None
+        covering = (one for one in reversed(self.launches) if one.first <= batch <= one.last)
+        return next(covering, None)
 
     def _credit(self, reading: StageReading) -> bool:
         ahead = reading.sealed - self._taken_by_all(reading)
@@ -241,13 +245,22 @@ class SourceJob:
             reading.taken_by_all = min((taken.get(p, NO_BATCH) for p in reading.partitions), default=NO_BATCH)
         return reading.taken_by_all
 
-    def seal(self, reading: StageReading, out: Effects) -> None:
+    def seal(self, reading: StageReading, now: float, out: Effects) -> None:
         """Have the next batch's bounds fixed and made durable."""
         reading.sealing = True
         firsts = tuple((p, reading.ends.get(p)) for p in reading.partitions)
         batch = BatchId(reading.sealed + 1)
         most = reading.capacity.batch_records_max(len(reading.partitions), BATCH_RECORDS_MAX)
-        out.start(act.SealBatch(self.job, reading.stage, reading.stream, batch, firsts, most))
+        waits_s = self._waits_s(batch, now)
+        out.start(act.SealBatch(self.job, reading.stage, reading.stream, batch, firsts, most, waits_s))
+
+    def _waits_s(self, batch: BatchId, now: float) -> float:
+        """How long the batch may wait for posts that are coming in: one that is late already does not."""
+        launch = self._launch_of(batch)
+        if launch is None:
+            return 0.0
+        most_s = min(POSTS_AWAITED_MS, launch.interval_ms * POSTS_AWAITED_SHARE) / 1000.0
+        return max(0.0, _due(launch, batch) + most_s - now)
 
     def sealed_batch(
         self, stage: StageId, batch: BatchId, bounds: tuple[Bounds, ...], now: float, out: Effects
@@ -369,3 +382,8 @@ class SourceJob:
             if before is not None:
                 ends = tuple((p, bound.end) for p, bound in sorted(before.bounds.items()))
                 out.start(act.TrimInput(self.job, reading.stage, reading.stream, batch, ends))
+
+
+def _due(launch: msg.Launch, batch: BatchId) -> float:
+    """When a batch of a group is to be sealed, in cluster seconds."""
+    return (launch.starts_at_ms + (batch - launch.first + 1) * launch.interval_ms) / 1000.0

@@ -5,7 +5,7 @@ durable as the setting says; only then may the batch be offered. From then on th
 what the batch holds, whoever asks again: a restarted source loads them and serves the
 same bytes.
 
-Order at a seal: `StreamLog.sync()` first, then `append`, then the offer. So bounds on
+Order at a seal: `StreamLog.sync` first, then what `append` writes, then the offer. So bounds on
 the disk never name records that are not; if a start finds bounds beyond a log's end,
 the disk lost data that was forced to it (or durability is `none`), and the service must
 refuse to go on: nothing here repairs that.
@@ -25,9 +25,10 @@ import asyncio
 import json
 import struct
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from zlib import crc32
 
 from drizzle_streams.errors import CorruptError, StoreError, explain
@@ -45,8 +46,10 @@ from drizzle_streams.source.files import (
     write_whole,
 )
 
-P = ParamSpec("P")
 T = TypeVar("T")
+
+Behind = Callable[[Callable[[], None]], Awaitable[None]]
+"""Has something written on the writing thread, right behind what must be on the disk before."""
 
 SUFFIX = ".bounds"
 REWRITE_BYTES = 64 * 1024
@@ -96,13 +99,14 @@ class BoundsLog:
         """What the file takes on the disk."""
         return self._file_bytes
 
-    async def append(self, bounds: Sequence[Bounds]) -> None:
+    async def append(self, bounds: Sequence[Bounds], behind: Behind | None = None) -> None:
         """Write down one or several batches, together; returns when they may be offered.
 
+        `behind` (`StreamLog.sync`) forces their records to the disk first and writes right after it.
         Raises `WriteRefusedError` when the disk is full (nothing was written: try again),
-        or `StoreError` when it failed (final).
+        or `StoreError` when it failed (final); and what `behind` raises.
         """
-        await asyncio.shield(self._append(tuple(bounds)))
+        await asyncio.shield(self._append(tuple(bounds), behind))
 
     async def trim(self, before: BatchId) -> None:
         """Nobody will ask for batches below `before` again. The newest record always stays.
@@ -123,10 +127,11 @@ class BoundsLog:
 
     # Shielded, for what is on the disk and what is in memory must not differ because a caller went away.
 
-    async def _append(self, bounds: tuple[Bounds, ...]) -> None:
+    async def _append(self, bounds: tuple[Bounds, ...], behind: Behind | None) -> None:
         framed = _encode(bounds)
         async with self._one_at_a_time:
-            await self._on_disk(self._file.append, [framed], sync=self._sync)
+            write = partial(self._file.append, [framed], sync=self._sync)
+            await self._on_disk(write, behind or self._disk.write)
             self._records.append(_Record(bounds, len(framed)))
             self._file_bytes += len(framed)
 
@@ -136,13 +141,14 @@ class BoundsLog:
                 self._records.popleft()
             kept = sum(record.bytes for record in self._records)
             if self._file_bytes - kept > max(REWRITE_BYTES, kept):
-                self._file_bytes = await self._on_disk(self._rewrite, [r.bounds for r in self._records])
+                rewrite = partial(self._rewrite, [record.bounds for record in self._records])
+                self._file_bytes = await self._on_disk(rewrite, self._disk.write)
 
-    async def _on_disk(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def _on_disk(self, act: Callable[[], T], write: Callable[[Callable[[], T]], Awaitable[T]]) -> T:
         if self._broken is not None:
             raise self._broken
         try:
-            return await self._disk.write(act, *args, **kwargs)
+            return await write(act)
         except OSError as error:
             self._broken = StoreError(
                 explain(

@@ -42,8 +42,5 @@ class ChunkLog:
             raise OffsetError(explain("files", wanted=wanted, found=str(first), remedy="Begin the job anew."))
         return min(first + 1, self._ends[partition])
 
-    async def sync(self) -> None:
-        """Nothing waits to be written."""
-
     async def trim(self, before: Mapping[int, int]) -> None:
         """Files are their owner's to remove."""

@@ -121,7 +121,7 @@ class Ingest:
         if key is not None:
             check_key(key)
         log = await self._log(request.match_info["stream"])
-        with self._room(request):
+        with self._room(request), log.arrivals.post():
             body = await self._read(request, min(self._limits.body_bytes_max, log.budget_bytes))
             receipt = await self._append(log, entry_format, body, sequenced, key)
         self._count(receipt, len(body))

@@ -23,11 +23,13 @@ Everything here runs on one event loop; files are touched on the threads of `Dis
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from drizzle_streams.errors import BackPressureError, ProtocolError, explain
+from drizzle_streams.source.arrivals import Arrivals
 from drizzle_streams.source.cache import TailCache
 from drizzle_streams.source.commit import FailureHandler, GroupCommit
 from drizzle_streams.source.durability import Disk, Durability
@@ -91,6 +93,7 @@ class StreamLog:
         self._writing: dict[Sequenced, asyncio.Future[Receipt]] = {}
         self._next_partition = 0
         self._synced = 0
+        self.arrivals = Arrivals(time.monotonic)
         self.stream = recovered.segments[0].stream
         self.cut_bytes = recovered.cut_bytes
         """Bytes of a torn write that opening the log cut off."""
@@ -184,19 +187,26 @@ class StreamLog:
         receipt.add_done_callback(lambda _: self._writing.pop(sequenced))
         return await asyncio.shield(receipt)
 
-    async def sync(self) -> None:
+    async def settled(self, within_s: float) -> None:
+        """Wait for posts that are coming in, as long as that: see `source.arrivals`."""
+        await self.arrivals.settled(within_s)
+
+    async def sync(self, then: Callable[[], None] | None = None) -> None:
         """Force what can be seen to the disk, if the setting wants that before a batch is offered.
 
-        Raises `StoreError` when the disk failed: the log is broken from then on.
+        `then` runs behind it on the writing thread, without a way back to the event loop in between.
+        Raises `StoreError` when the disk failed: the log is broken from then on, and `then` did not run;
+        and what `then` raises.
         """
         wanted = self._address
-        if self._synced >= wanted or not self._fsyncs:
+        force = self._synced < wanted and self._fsyncs
+        if not force and then is None:
             return
-        try:
-            await self._disk.write(self._writer.sync)
-        except OSError as error:
-            raise self._commit.stop(error) from error
-        self._synced = max(self._synced, wanted)
+        failure = await self._disk.write(self._force, then, force=force)
+        if failure is not None:
+            raise self._commit.stop(failure) from failure
+        if force:
+            self._synced = max(self._synced, wanted)
 
     async def close(self) -> None:
         """Answer the posts that wait, then let the files go. The disk's threads stay."""
@@ -261,6 +271,17 @@ class StreamLog:
         return all(start <= index.first_offset for index, start in starts)
 
     # --- inside ----------------------------------------------------------------------------
+
+    def _force(self, then: Callable[[], None] | None, *, force: bool) -> OSError | None:
+        """On the writing thread. A failure to force is returned: it must not be taken for one of `then`."""
+        if force:
+            try:
+                self._writer.sync()
+            except OSError as error:
+                return error
+        if then is not None:
+            then()
+        return None
 
     @property
     def _fsyncs(self) -> bool:

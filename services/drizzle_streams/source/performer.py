@@ -128,9 +128,11 @@ class SourcePerformer:
     async def _seal(self, action: act.SealBatch) -> None:
         try:
             reading = await self._reading(action.job, action.stage)
+            records = reading.log if isinstance(reading.log, StreamLog) else None  # files have no log
+            if records is not None:
+                await records.settled(action.waits_s)
             bounds = _cut(reading, action)
-            await reading.log.sync()
-            await reading.bounds.append(bounds)
+            await reading.bounds.append(bounds, behind=None if records is None else records.sync)
         except WriteRefusedError as error:
             self._failed_to_seal(action, str(error))
             return
@@ -140,7 +142,7 @@ class SourcePerformer:
             self._failed_to_seal(action, str(error))
             return
         reading.take(bounds)
-        entries = await _entries(reading.log, reading, bounds) if isinstance(reading.log, StreamLog) else {}
+        entries = {} if records is None else await _entries(records, reading, bounds)
         self.offers.keep((action.job, action.stage, action.batch), entries)
         sealed = ev.BatchSealed(
             action.job, action.stage, action.batch, bounds, reading.backlog, reading.ended

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from drizzle_streams.core import actions as act
@@ -37,15 +38,27 @@ def run_task(job: JobRun, action: act.RunTask) -> None:
         shares=_shares(job, action),
         choice=action.choice,
     )
-    cohort.chain.add(lambda: _run(job, cohort, action, work))
+    # Where nothing is before it, it begins now, and not when this turn of the event loop is over.
+    begun = _begun(job, cohort, work) if not cohort.chain.length else None
+    cohort.chain.add(lambda: _run(job, cohort, action, work, begun))
 
 
-async def _run(job: JobRun, cohort: Cohort, action: act.RunTask, work: Work) -> None:
-    if job.forgotten:
+def _begun(job: JobRun, cohort: Cohort, work: Work) -> asyncio.Future[Result | TaskError]:
+    merged, cohort.merged = cohort.merged, None
+    return job.bench.threads.task(execute, work, cohort.state, merged, compact=not cohort.merging)
+
+
+async def _run(
+    job: JobRun,
+    cohort: Cohort,
+    action: act.RunTask,
+    work: Work,
+    begun: asyncio.Future[Result | TaskError] | None,
+) -> None:
+    if job.forgotten and begun is None:
         job.post_forgotten(action.key)
         return
-    merged, cohort.merged = cohort.merged, None
-    result = await job.bench.threads.task(execute, work, cohort.state, merged, compact=not cohort.merging)
+    result = await (begun or _begun(job, cohort, work))
     if job.forgotten:
         job.post_forgotten(action.key)
     elif isinstance(result, TaskError):

@@ -25,19 +25,15 @@ class Threads:
         self._tasks = ThreadPoolExecutor(slots, "task")
         self._background = ThreadPoolExecutor(BACKGROUND_THREADS, "background")
 
-    async def task(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a task's work."""
-        return await _run(self._tasks, work, *args, **kwargs)
+    def task(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        """Run a task's work: it begins at once, whoever waits for it, and when."""
+        return asyncio.wrap_future(self._tasks.submit(work, *args, **kwargs))
 
-    async def background(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def background(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Run work that no batch waits for."""
-        return await _run(self._background, work, *args, **kwargs)
+        return asyncio.wrap_future(self._background.submit(work, *args, **kwargs))
 
     def close(self) -> None:
         """Start nothing more. Work under way cannot be stopped; nobody waits for it."""
         for pool in (self._tasks, self._background):
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-async def _run(pool: ThreadPoolExecutor, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    return await asyncio.wrap_future(pool.submit(work, *args, **kwargs))
