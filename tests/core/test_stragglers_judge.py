@@ -149,6 +149,20 @@ def test_a_relieved_worker_comes_back_when_it_has_not_stalled_for_a_while() -> N
     assert cluster.stragglers.relieved == frozenset()
 
 
+def test_what_is_due_is_done_whatever_the_clock_says() -> None:
+    """Else a machine is asked again and again for what it says is due: seed 1 of `test_rhythm` never ended."""
+    for step in range(200):
+        cluster = Cluster(A, B)
+        cluster.now = 1020.0 + step / 37.0
+        cluster.pulses(3)
+        assert cluster.judged() == [A]
+        due = cluster.stragglers.next_deadline()
+        assert due is not None
+        cluster.now = due
+        assert cluster.stragglers.judge(cluster.workers, due)
+        assert cluster.stragglers.next_deadline() is None
+
+
 def test_each_relapse_doubles_the_wait() -> None:
     cluster = Cluster(A, B)
     waits: list[float] = []

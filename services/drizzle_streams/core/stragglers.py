@@ -119,6 +119,15 @@ class Conduct:
         while self.slow and self.slow[0][0] < now - SLOW_WITHIN_S:
             self.slow.popleft()
 
+    @property
+    def penance_ends(self) -> float | None:
+        """When it may be reinstated, if it does not stall any more; None where it is not relieved.
+
+        The deadline and the judgement ask the same: computed in two ways they may differ by the last bit of
+        a float, and what is due is then never done.
+        """
+        return None if self.relieved_at is None else max(self.stalled_at, self.relieved_at) + self.penance_s
+
     def is_straggler(self) -> bool:
         """Slow in several batches, and that more than once or for long."""
         if len(self.slow) < SLOW_BATCHES:
@@ -213,9 +222,9 @@ class Stragglers:
         back: list[tuple[WorkerId, str]] = []
         for worker in sorted(self.relieved):
             conduct = self._conduct[worker]
-            clean_since = max(conduct.stalled_at, conduct.relieved_at or 0.0)
+            ends = conduct.penance_ends
             crowded = self._crowded() or not _room_without(self.relieved, workers, 1.0)
-            if crowded or now - clean_since >= conduct.penance_s:
+            if crowded or (ends is not None and ends <= now):
                 conduct.relieved_at, conduct.reinstated_at = None, now
                 conduct.spared_until = now + conduct.penance_s if crowded else now
                 reason = "the others have no room" if crowded else f"no stall for {conduct.penance_s:g} s"
@@ -244,12 +253,8 @@ class Stragglers:
 
     def next_deadline(self) -> float | None:
         """When the first relieved worker may be reinstated."""
-        times = [
-            max(conduct.stalled_at, conduct.relieved_at) + conduct.penance_s
-            for conduct in self._conduct.values()
-            if conduct.relieved_at is not None
-        ]
-        return min(times, default=None)
+        times = [conduct.penance_ends for conduct in self._conduct.values()]
+        return min((at for at in times if at is not None), default=None)
 
     def _relieve(self, conduct: Conduct, now: float) -> None:
         if conduct.reinstated_at is not None:
