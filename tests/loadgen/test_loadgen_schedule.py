@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -80,6 +82,22 @@ async def test_no_block_is_early_and_all_are_handed_over_in_order() -> None:
     behind = pace.behind.percentiles()
     assert behind is not None
     assert behind.count == schedule.blocks
+
+
+async def test_text_is_made_between_the_moments_at_which_windows_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run begins on a full second, a call makes a quarter of one: never while its first blocks go out."""
+    clock = Clock()
+    schedule = Schedule.of(Workload(5, int(clock.now_ms()) - 60_000, 2000), 1.0, 10)
+    basket, made_at, to_thread = Basket(clock), list[int](), asyncio.to_thread
+
+    def recorded(make: Callable[..., Any], *arguments: Any) -> Coroutine[Any, Any, Any]:
+        made_at.append(len(basket.blocks))
+        return to_thread(make, *arguments)
+
+    monkeypatch.setattr(asyncio, "to_thread", recorded)
+    await OpenLoop(schedule, basket, clock, asyncio.Event()).run()
+    assert schedule.blocks_ahead == 25
+    assert made_at == [0, 12, 37, 62, 87]
 
 
 async def test_a_start_in_the_past_is_caught_up_and_counted_as_late() -> None:
