@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import selectors
 import signal
 import sys
 from functools import partial
@@ -28,6 +29,11 @@ from drizzle_loadgen.settings import INGEST_TOKEN, bearer, minted
 from drizzle_loadgen.sink import RedisSink, wait_exact
 from drizzle_loadgen.surge import Surge
 from drizzle_streams.protocol.tokens import TokenKind
+
+
+def precise_loop() -> asyncio.AbstractEventLoop:
+    """A loop whose timers ring within microseconds: those of epoll and of uvloop may be a millisecond late."""
+    return asyncio.SelectorEventLoop(selectors.SelectSelector())
 
 
 def ads(options: argparse.Namespace) -> int:
@@ -67,7 +73,8 @@ def run(options: argparse.Namespace) -> int:
         drain_timeout_s=options.drain_timeout,
         faults=tuple(Fault.parse(text) for text in options.fault),
     )
-    result = uvloop.run(_run(settings, options))
+    with asyncio.Runner(loop_factory=precise_loop) as runner:
+        result = runner.run(_run(settings, options))
     _show_run(result)
     if options.json:
         write_json(result.as_json(), options.json)

@@ -199,9 +199,9 @@ def test_records_skipped_between_batches(monkeypatch: pytest.MonkeyPatch) -> Non
 
     seal = SourceJob.seal
 
-    def skipping(self: SourceJob, reading, out) -> None:
+    def skipping(self: SourceJob, reading, now, out) -> None:
         reading.ends = {p: Offset(end + 1) for p, end in reading.ends.items()}
-        seal(self, reading, out)
+        seal(self, reading, now, out)
 
     monkeypatch.setattr(SourceJob, "seal", skipping)
     demand_caught(calm_run)
