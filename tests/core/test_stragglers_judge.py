@@ -150,7 +150,7 @@ def test_a_relieved_worker_comes_back_when_it_has_not_stalled_for_a_while() -> N
 
 
 def test_what_is_due_is_done_whatever_the_clock_says() -> None:
-    """Else a machine is asked again and again for what it says is due: seed 1 of `test_rhythm` never ended."""
+    """Else a machine is asked for ever for what it says is due: seed 1 of `test_rhythm` never ended."""
     for step in range(200):
         cluster = Cluster(A, B)
         cluster.now = 1020.0 + step / 37.0

@@ -325,12 +325,13 @@ class SourceJob:
             return
         for partition in taken.partitions:
             if self.placement.owner(taken.stage, partition) == taken.worker:
-                self._credited(reading, partition, taken.batch, now)
+                self._credited(reading, partition, taken, now)
             elif reading.copies is not None:
                 reading.copies.copy_ended(taken.batch, partition)
         reading.capacity.taken(self._taken_by_all(reading), now)
 
-    def _credited(self, reading: StageReading, partition: PartitionId, batch: BatchId, now: float) -> None:
+    def _credited(self, reading: StageReading, partition: PartitionId, taken: msg.Taken, now: float) -> None:
+        batch = taken.batch
         before = reading.taken.get(partition, NO_BATCH)
         if batch <= before:
             return
@@ -340,7 +341,9 @@ class SourceJob:
         for done in range(before + 1, batch + 1) if reading.copies is not None else ():
             kept = reading.batches.get(BatchId(done))
             if kept is not None and reading.copies is not None:
-                reading.copies.owner_took(BatchId(done), partition, now * 1000.0 - kept.sealed_at_ms)
+                heard_ms = now * 1000.0 - kept.sealed_at_ms
+                took_ms = taken.took_ms if done == batch and taken.took_ms else heard_ms
+                reading.copies.owner_took(BatchId(done), partition, took_ms)
 
     def copy_late(self, now: float, out: Effects) -> float | None:
         """Offer what is late a second time; when (cluster seconds) to look again."""

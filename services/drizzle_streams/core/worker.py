@@ -55,12 +55,15 @@ class Worker(WorkerMember):
         times += [t for t in more if t is not None]
         if self._holds():
             times.append(AT_ONCE)
+        times += [t for job in self.jobs.values() if (t := job.later.next_deadline()) is not None]
         return min(times)
 
     def on_deadline(self, now: float, out: Effects) -> None:
         """Say that we live; report; ask for what is overdue; go if nobody answers a worker that leaves."""
         self._stalls.look(now)
         self._tell_untold(now, out)
+        for job in self.jobs.values():
+            job.say_later(now, out)
         if self._alone_at is not None and self._alone_at <= now:
             self._depart("no coordinator answers", out)
             return
@@ -326,7 +329,7 @@ class Worker(WorkerMember):
         """Announce what was held back, to ourselves as well."""
         if self._holds():
             for job in self.jobs.values():
-                job.tell_untold(out)
+                job.tell_untold(now, out)
             self._run_ready(out, now)
 
     # --- reports and questions ------------------------------------------------------------

@@ -17,6 +17,7 @@ from drizzle_streams.core.cohorts import Cohort
 from drizzle_streams.core.copies import CopyTask, CopyTasks
 from drizzle_streams.core.fitting import fits
 from drizzle_streams.core.late_sources import awaited
+from drizzle_streams.core.later import Later
 from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.retained import Retained, Run
 from drizzle_streams.core.untold import Untold
@@ -83,6 +84,7 @@ class JobBlocks:
         self.arrivals = [Arrivals() for _ in spec.stages]
         self.retained = Retained(len(spec.stages))
         self.untold = Untold()
+        self.later = Later()
         self.fetching: set[act.FetchBlocks | act.FetchInput] = set()
         self.report_due = False
         self._report_whole = False
@@ -291,9 +293,11 @@ class JobBlocks:
             if mine and cohort.computed >= offer.batch:
                 out.send(NodeId(offer.source), self.taken(offer.stage, mine, cohort.computed))
 
-    def taken(self, stage: StageId, partitions: tuple[PartitionId, ...], batch: BatchId) -> msg.Taken:
-        """That these partitions have computed a batch."""
-        return msg.Taken(self.spec.job, self.generation, self.worker, stage, partitions, batch)
+    def taken(
+        self, stage: StageId, partitions: tuple[PartitionId, ...], batch: BatchId, took_ms: float = 0.0
+    ) -> msg.Taken:
+        """That these partitions have computed a batch, so long after it was sealed."""
+        return msg.Taken(self.spec.job, self.generation, self.worker, stage, partitions, batch, took_ms)
 
     def _fetch(self, fetch: act.FetchBlocks | act.FetchInput, out: Effects) -> None:
         if fetch not in self.fetching:

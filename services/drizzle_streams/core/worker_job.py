@@ -15,6 +15,7 @@ from drizzle_streams.core.below import is_last, says
 from drizzle_streams.core.cohorts import Cohort
 from drizzle_streams.core.copies import CopyTask
 from drizzle_streams.core.late_sources import awaited, begun, first_batches
+from drizzle_streams.core.later import later_ms
 from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.pressure import allowed_through, doubtful_from
 from drizzle_streams.core.retained import Run
@@ -39,6 +40,7 @@ class WorkerJob(JobLaunches):
         self.generation = assign.generation
         self.copies.clear()
         self.untold.drop()
+        self.later.drop()
         self.boundary = None
         self.failed = False
         self.newest_at = now
@@ -63,7 +65,8 @@ class WorkerJob(JobLaunches):
         for cohort in self.cohorts.values():
             if cohort.computed >= 0:
                 # Credit given in the older generation may have been refused by now.
-                self._credit(cohort.stage, cohort.partitions, cohort.computed, out)
+                for source, taken in self._credits(cohort.stage, cohort.partitions, cohort.computed):
+                    out.send(source, taken)
         self.report_due = self._report_whole = True
 
     def _give_up(self, stage: StageId, mine: frozenset[PartitionId], out: Effects) -> None:
@@ -207,7 +210,7 @@ class WorkerJob(JobLaunches):
             late_ms = now * 1000.0 - sealed_at_ms
             self.lateness.append(parts.TaskLateness(stage.stage, key.batch, late_ms))
         if not is_last(self.spec, stage):
-            self._finished(stage.stage, cohort, key.batch, sealed_at_ms, out)
+            self._finished(cohort, key.batch, sealed_at_ms, now, out)
         elif says(self.spec, stage, key.batch, self.say_every):
             self.credit_below(cohort, None, out)
         if (key.batch + 1) % self.snapshot_every == 0 or key.batch == self.boundary:
@@ -219,40 +222,55 @@ class WorkerJob(JobLaunches):
         self._settle(cohort, now, out)
 
     def _finished(
-        self, stage: StageId, cohort: Cohort, batch: BatchId, sealed_at_ms: float, out: Effects
+        self, cohort: Cohort, batch: BatchId, sealed_at_ms: float, now: float, out: Effects
     ) -> None:
         """Others wait for it: now, or when it is told with the batches that can follow at once."""
+        stage = cohort.stage
         if self.spec.downstream(stage):
             self.retained.keep(stage, batch, cohort.partitions, sealed_at_ms)
         # What is launched stage by stage is announced by who launches it: no range goes on into that.
         more = cohort.next <= self.notify_through and self._can_run(cohort)
         for run in self.untold.add(stage, cohort.partitions, batch, sealed_at_ms, more=more):
-            self._hand_on(stage, run, out)
+            self._hand_on(stage, run, now, out)
 
-    def tell_untold(self, out: Effects) -> None:
+    def tell_untold(self, now: float, out: Effects) -> None:
         """Say what was held back."""
         for stage, run in self.untold.take():
-            self._hand_on(stage, run, out)
+            self._hand_on(stage, run, now, out)
 
-    def _hand_on(self, stage: StageId, run: Run, out: Effects) -> None:
+    def _hand_on(self, stage: StageId, run: Run, now: float, out: Effects) -> None:
         """Announce finished batches to those below, if this job's workers do, and credit those above."""
         if run.last <= self.notify_through:
             self.tell_run(stage, run, out)
-        self._credit(stage, run.partitions, run.last, out)
+        sealed_at_ms = run.sealed_at_ms[-1]
+        took_ms = now * 1000.0 - sealed_at_ms if sealed_at_ms else 0.0
+        until = (sealed_at_ms + later_ms(self.spec.batch_interval_ms)) / 1000.0
+        for source, taken in self._credits(stage, run.partitions, run.last, took_ms):
+            if until > now:
+                self.later.hold(source, taken, until)
+            else:
+                out.send(source, taken)
 
-    def _credit(
-        self, stage: StageId, computed: tuple[PartitionId, ...], batch: BatchId, out: Effects
-    ) -> None:
-        """Tell the sources of a stage that reads how far it is; of others none."""
+    def say_later(self, now: float, out: Effects) -> None:
+        """Give the credit that has waited."""
+        for source, taken in self.later.due(now):
+            out.send(source, taken)
+
+    def _credits(
+        self, stage: StageId, computed: tuple[PartitionId, ...], batch: BatchId, took_ms: float = 0.0
+    ) -> list[tuple[NodeId, msg.Taken]]:
+        """What tells the sources of a stage that reads how far it is; of others none."""
         stream = self.spec.stages[stage].stream
         if stream is None:
-            return
+            return []
         layout = self.layouts[str(stream)]
         by_source: dict[NodeId, list[PartitionId]] = {}
         for partition in computed:
             by_source.setdefault(NodeId(layout.owners[partition]), []).append(partition)
-        for source, partitions in by_source.items():
-            out.send(source, self.taken(stage, tuple(partitions), batch))
+        return [
+            (source, self.taken(stage, tuple(partitions), batch, took_ms))
+            for source, partitions in by_source.items()
+        ]
 
     def credit_below(self, cohort: Cohort, only: NodeId | None, out: Effects) -> None:
         """A last stage tells all sources how far it is, or one of them: see `core.below`."""

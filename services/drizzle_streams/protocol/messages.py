@@ -364,7 +364,8 @@ class Offer:
 class Taken:
     """The offered batch has been computed: credit for the source to seal further, if by its owner.
 
-    Of a stage at the end of a chain: how far it is, to all sources, see `core.below`.
+    `took_ms`: so long after it was sealed; 0 where that is not known. Of a stage at the end of a chain:
+    how far it is, to all sources, see `core.below`.
     """
 
     job: JobId
@@ -373,6 +374,7 @@ class Taken:
     stage: StageId
     partitions: tuple[PartitionId, ...]
     batch: BatchId
+    took_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,53 @@
+"""Credit that can wait: sources hear that a task is done when the batch is likely to be through.
+
+A source needs credit long before it is at its bound, `IN_FLIGHT_MAX` batches later. Said at once it comes
+at the worst moment: while a batch is on its way from task to task, all processors are wanted, and writing
+and reading that word takes as long as an announcement. So it is said when a share of the interval is over
+since the batch was sealed; at once, where that is over already.
+
+What sources conclude from credit stays right: it says how late the task was (`Taken.took_ms`). Later credit
+of the same partitions stands for earlier one.
+"""
+
+from __future__ import annotations
+
+from drizzle_streams.model.ids import NodeId, PartitionId, StageId
+from drizzle_streams.protocol.messages import Taken
+
+LATER_SHARE = 0.3
+"""Of the interval: so long after it was sealed a batch is through, where nothing is wrong."""
+
+LATER_MS_MAX = 15.0
+"""And at most so long: well before a task counts as late (`core.stragglers`)."""
+
+
+class Later:
+    """What one job on one worker has yet to say to sources; times in cluster seconds."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[NodeId, StageId, tuple[PartitionId, ...]], tuple[float, Taken]] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def hold(self, source: NodeId, taken: Taken, until: float) -> None:
+        """Say it then; what was held of the same partitions is never said."""
+        self._held[source, taken.stage, taken.partitions] = (until, taken)
+
+    def next_deadline(self) -> float | None:
+        """When something is to be said."""
+        return min((until for until, _ in self._held.values()), default=None)
+
+    def due(self, now: float) -> list[tuple[NodeId, Taken]]:
+        """What is to be said now; it is no longer held."""
+        found = [key for key, (until, _) in self._held.items() if until <= now]
+        return [(key[0], self._held.pop(key)[1]) for key in found]
+
+    def drop(self) -> None:
+        """A new generation says anew how far it is."""
+        self._held.clear()
+
+
+def later_ms(interval_ms: float) -> float:
+    """How long after sealing credit is said, in a job with that interval."""
+    return min(LATER_MS_MAX, LATER_SHARE * interval_ms)
