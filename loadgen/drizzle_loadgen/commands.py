@@ -32,7 +32,7 @@ from drizzle_streams.protocol.tokens import TokenKind
 
 
 def precise_loop() -> asyncio.AbstractEventLoop:
-    """A loop whose timers ring within microseconds: those of epoll and of uvloop may be a millisecond late."""
+    """A loop whose timers ring within microseconds: those of epoll and uvloop may be a millisecond late."""
     return asyncio.SelectorEventLoop(selectors.SelectSelector())
 
 
