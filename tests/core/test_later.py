@@ -6,7 +6,7 @@ import pytest
 
 from drizzle_streams.core import actions as act
 from drizzle_streams.core.events import Received, TaskFinished
-from drizzle_streams.core.later import LATER_MS_MAX, LATER_SHARE, Later, later_ms
+from drizzle_streams.core.later import LATER_MS_MAX, LATER_SHARE, Later, said_at
 from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.source_job import SourceJob
 from drizzle_streams.core.speculation import TASKS_KNOWN_MIN
@@ -49,8 +49,8 @@ SAID_S = SEALED_S + LATER_MS_MAX / 1000.0
 LAUNCH = msg.Launch(SPEC.job, ONE, GroupId(0), FIRST, BatchId(9), 0.0, 50.0, 10)
 
 
-def credit(batch: int, took_ms: float = 4.0, stage: StageId = READS) -> msg.Taken:
-    return msg.Taken(SPEC.job, ONE, ME, stage, (P0,), BatchId(batch), took_ms)
+def credit(batch: int, held_ms: float = 0.0, stage: StageId = READS) -> msg.Taken:
+    return msg.Taken(SPEC.job, ONE, ME, stage, (P0,), BatchId(batch), held_ms)
 
 
 def assigned(generation: Generation) -> msg.Assign:
@@ -85,19 +85,25 @@ class Running:
 
 def test_later_credit_of_the_same_partitions_stands_for_earlier_one() -> None:
     later, source = Later(), NodeId(SOURCE)
-    later.hold(source, credit(0), 1.0)
-    later.hold(source, credit(0, stage=LAST), 1.5)
-    later.hold(source, credit(1), 2.0)
+    later.hold(source, credit(0), 0.5, 1.0)
+    later.hold(source, credit(0, stage=LAST), 1.0, 1.5)
+    later.hold(source, credit(1), 1.25, 2.0)
     assert later.next_deadline() == 1.5
     assert later.due(1.4) == []
-    assert later.due(1.5) == [(source, credit(0, stage=LAST))]
-    assert later.due(2.0) == [(source, credit(1))]
+    assert later.due(1.5) == [(source, credit(0, 500.0, stage=LAST))]
+    assert later.due(2.25) == [(source, credit(1, 1_000.0))]
     assert (len(later), later.next_deadline()) == (0, None)
 
 
 def test_it_waits_a_share_of_the_interval_but_never_long() -> None:
-    assert later_ms(10.0) == pytest.approx(10.0 * LATER_SHARE)
-    assert later_ms(50.0) == later_ms(5_000.0) == LATER_MS_MAX
+    assert said_at(1000.0 * SEALED_S, 10.0, SEALED_S) == pytest.approx(SEALED_S + LATER_SHARE * 10.0 / 1000.0)
+    for interval_ms in (50.0, 5_000.0):
+        assert said_at(1000.0 * SEALED_S, interval_ms, SEALED_S) == pytest.approx(SAID_S)
+
+
+def test_a_clock_behind_the_source_s_holds_nothing_for_longer() -> None:
+    now = SEALED_S - 3_600.0
+    assert said_at(1000.0 * SEALED_S, 50.0, now) == pytest.approx(now + LATER_MS_MAX / 1000.0)
 
 
 def test_a_task_that_is_early_is_credited_when_the_batch_is_likely_to_be_through() -> None:
@@ -110,15 +116,14 @@ def test_a_task_that_is_early_is_credited_when_the_batch_is_likely_to_be_through
     assert due is not None
     running.worker.on_deadline(due, running.out)
     (said,) = running.said
-    assert said.took_ms == pytest.approx(4.0)
-    assert said == credit(0, said.took_ms)
+    assert said.held_ms == pytest.approx(LATER_MS_MAX - 4.0)
+    assert said == credit(0, said.held_ms)
 
 
 def test_a_task_that_is_late_already_is_credited_at_once() -> None:
     running = Running()
     running.finish(SAID_S + 0.001)
-    (said,) = running.said
-    assert said.took_ms == pytest.approx(LATER_MS_MAX + 1.0)
+    assert running.said == [credit(0)]
 
 
 def test_a_new_generation_says_anew_how_far_it_is_and_nothing_of_the_old_one() -> None:
@@ -138,7 +143,7 @@ def test_a_source_takes_a_task_for_as_late_as_it_was() -> None:
     for batch in range(TASKS_KNOWN_MIN):
         bounds = (Bounds(BatchId(batch), P0, Offset(batch), Offset(batch + 1)),)
         job.sealed_batch(READS, BatchId(batch), bounds, SEALED_S, out)
-        job.taken(credit(batch), SAID_S)
+        job.taken(credit(batch, LATER_MS_MAX - 4.0), SAID_S)
     copies = job.readings[READS].copies
     assert copies is not None
     assert copies.late_after_ms == pytest.approx(4.0 + 50.0)

@@ -341,9 +341,8 @@ class SourceJob:
         for done in range(before + 1, batch + 1) if reading.copies is not None else ():
             kept = reading.batches.get(BatchId(done))
             if kept is not None and reading.copies is not None:
-                heard_ms = now * 1000.0 - kept.sealed_at_ms
-                took_ms = taken.took_ms if done == batch and taken.took_ms else heard_ms
-                reading.copies.owner_took(BatchId(done), partition, took_ms)
+                late_ms = now * 1000.0 - kept.sealed_at_ms - taken.held_ms
+                reading.copies.owner_took(BatchId(done), partition, late_ms)
 
     def copy_late(self, now: float, out: Effects) -> float | None:
         """Offer what is late a second time; when (cluster seconds) to look again."""

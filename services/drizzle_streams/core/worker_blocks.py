@@ -293,11 +293,9 @@ class JobBlocks:
             if mine and cohort.computed >= offer.batch:
                 out.send(NodeId(offer.source), self.taken(offer.stage, mine, cohort.computed))
 
-    def taken(
-        self, stage: StageId, partitions: tuple[PartitionId, ...], batch: BatchId, took_ms: float = 0.0
-    ) -> msg.Taken:
-        """That these partitions have computed a batch, so long after it was sealed."""
-        return msg.Taken(self.spec.job, self.generation, self.worker, stage, partitions, batch, took_ms)
+    def taken(self, stage: StageId, partitions: tuple[PartitionId, ...], batch: BatchId) -> msg.Taken:
+        """That these partitions have computed a batch."""
+        return msg.Taken(self.spec.job, self.generation, self.worker, stage, partitions, batch)
 
     def _fetch(self, fetch: act.FetchBlocks | act.FetchInput, out: Effects) -> None:
         if fetch not in self.fetching:

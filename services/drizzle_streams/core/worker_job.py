@@ -15,7 +15,7 @@ from drizzle_streams.core.below import is_last, says
 from drizzle_streams.core.cohorts import Cohort
 from drizzle_streams.core.copies import CopyTask
 from drizzle_streams.core.late_sources import awaited, begun, first_batches
-from drizzle_streams.core.later import later_ms
+from drizzle_streams.core.later import said_at
 from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.pressure import allowed_through, doubtful_from
 from drizzle_streams.core.retained import Run
@@ -242,12 +242,10 @@ class WorkerJob(JobLaunches):
         """Announce finished batches to those below, if this job's workers do, and credit those above."""
         if run.last <= self.notify_through:
             self.tell_run(stage, run, out)
-        sealed_at_ms = run.sealed_at_ms[-1]
-        took_ms = now * 1000.0 - sealed_at_ms if sealed_at_ms else 0.0
-        until = (sealed_at_ms + later_ms(self.spec.batch_interval_ms)) / 1000.0
-        for source, taken in self._credits(stage, run.partitions, run.last, took_ms):
+        until = said_at(run.sealed_at_ms[-1], self.spec.batch_interval_ms, now)
+        for source, taken in self._credits(stage, run.partitions, run.last):
             if until > now:
-                self.later.hold(source, taken, until)
+                self.later.hold(source, taken, now, until)
             else:
                 out.send(source, taken)
 
@@ -257,7 +255,7 @@ class WorkerJob(JobLaunches):
             out.send(source, taken)
 
     def _credits(
-        self, stage: StageId, computed: tuple[PartitionId, ...], batch: BatchId, took_ms: float = 0.0
+        self, stage: StageId, computed: tuple[PartitionId, ...], batch: BatchId
     ) -> list[tuple[NodeId, msg.Taken]]:
         """What tells the sources of a stage that reads how far it is; of others none."""
         stream = self.spec.stages[stage].stream
@@ -268,8 +266,7 @@ class WorkerJob(JobLaunches):
         for partition in computed:
             by_source.setdefault(NodeId(layout.owners[partition]), []).append(partition)
         return [
-            (source, self.taken(stage, tuple(partitions), batch, took_ms))
-            for source, partitions in by_source.items()
+            (source, self.taken(stage, tuple(partitions), batch)) for source, partitions in by_source.items()
         ]
 
     def credit_below(self, cohort: Cohort, only: NodeId | None, out: Effects) -> None:

@@ -364,8 +364,8 @@ class Offer:
 class Taken:
     """The offered batch has been computed: credit for the source to seal further, if by its owner.
 
-    `took_ms`: so long after it was sealed; 0 where that is not known. Of a stage at the end of a chain:
-    how far it is, to all sources, see `core.below`.
+    `held_ms`: so long it was held back (`core.later`). Of a stage at the end of a chain: how far it is, to
+    all sources, see `core.below`.
     """
 
     job: JobId
@@ -374,7 +374,7 @@ class Taken:
     stage: StageId
     partitions: tuple[PartitionId, ...]
     batch: BatchId
-    took_ms: float = 0.0
+    held_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
