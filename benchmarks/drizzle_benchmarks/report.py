@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 GIT_TIMEOUT_S = 10.0
+HERE = Path(__file__).resolve().parent
+MEASURED = (":(top)", ":(top,exclude)benchmarks/results", ":(top,exclude)docs")
+"""All of a checkout but what is written about it: `drizzle bench all` changes results while it runs."""
 
 Row = dict[str, Any]
 
@@ -102,11 +105,11 @@ def machine() -> dict[str, Any]:
     }
 
 
-def commit() -> str:
-    """The commit of this checkout, with `+` if it has changes; empty outside of one."""
-    here = Path(__file__).resolve().parent
-    head = _git(here, "rev-parse", "--short=12", "HEAD")
-    return f"{head}+" if head and _git(here, "status", "--porcelain", "--untracked-files=no") else head
+def commit(folder: Path = HERE) -> str:
+    """The commit of a checkout, with `+` if what is measured has changes; empty outside of one."""
+    head = _git(folder, "rev-parse", "--short=12", "HEAD")
+    changes = head and _git(folder, "status", "--porcelain", "--untracked-files=no", "--", *MEASURED)
+    return f"{head}+" if changes else head
 
 
 def _git(folder: Path, *arguments: str) -> str:
