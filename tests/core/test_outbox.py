@@ -10,7 +10,7 @@ from drizzle_streams.core.outbox import Outbox
 from drizzle_streams.model.ids import NodeId
 from drizzle_streams.protocol.messages import Envelope, Heartbeat, Item, Message, PeerSuspected
 
-A, B = NodeId("a"), NodeId("b")
+A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
 
 
 def said(number: int) -> Message:
@@ -187,6 +187,14 @@ def test_who_has_many_links_acknowledges_more_rarely() -> None:
     due = a.next_deadline()
     assert due == 1.0 + ob.ACK_DELAY_S_MAX
     assert [(node, envelope.ack) for node, envelope, _ in a.flush(due or 0.0)] == [(B, 1)]
+
+
+def test_who_is_spoken_to_first_hears_first() -> None:
+    a = Outbox(A, 1)
+    for first, second in ((B, C), (C, B)):
+        a.send(first, said(1))
+        a.send(second, said(2))
+        assert [node for node, _, _ in a.flush(1.0)] == [first, second]
 
 
 def test_repeats_leave_apart_from_what_is_new_and_are_marked() -> None:

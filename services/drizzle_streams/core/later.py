@@ -31,9 +31,6 @@ class Later:
         self._held: dict[tuple[NodeId, StageId, tuple[PartitionId, ...]], tuple[float, float, Taken]] = {}
         """Until when, since when, and what."""
 
-    def __len__(self) -> int:
-        return len(self._held)
-
     def hold(self, source: NodeId, taken: Taken, now: float, until: float) -> None:
         """Say it then; what was held of the same partitions is never said."""
         self._held[source, taken.stage, taken.partitions] = (until, now, taken)

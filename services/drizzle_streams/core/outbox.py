@@ -74,7 +74,7 @@ class Link:
     early: dict[int, Message] = field(default_factory=dict[int, Message])
     ack_at: float | None = None
     made: int = 0
-    """Links are flushed in the order in which they were made."""
+    """Which link of its node it is: a deadline may still be noted for one that was dropped."""
     noted: list[float] = field(default_factory=list[float])
     """When the outbox looks at it; the earliest is the last."""
 

@@ -5,8 +5,7 @@ is written. Where it is not waited for, its records come a whole interval later.
 a few milliseconds at most, for
 
 - the posts that have begun, and no others: more may begin all the time;
-- one that has not begun though its turn has nearly come, if posts come in a rhythm (a producer that sends
-  every 10 ms). A post that is later than a usual gap is the end of a rhythm.
+- one that has not begun though its turn has nearly come, if posts come in a rhythm (`core.post_times`).
 
 Nothing is promised: a post that is later still is in the next batch.
 """
@@ -17,11 +16,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-WEIGHT = 0.1
-"""What the newest post counts for in the usual gap, and in when the next one is expected."""
-
-EARLY_SHARE = 0.25
-"""So much of a usual gap before it is expected, a post's turn has come."""
+from drizzle_streams.core.post_times import PostTimes
 
 BEGUN_S_MAX = 0.1
 """A post that has been coming in for longer is a large one, or its producer is slow: nobody waits for it."""
@@ -34,16 +29,14 @@ class Arrivals:
         self._now = now
         self._begun = 0
         self._under_way: dict[int, float] = {}
-        self._last: float | None = None
-        self._gap: float | None = None
-        self._expected = 0.0
+        self._times = PostTimes()
         self._changed = asyncio.Event()
 
     @contextmanager
     def post(self) -> Iterator[None]:
         """A post comes in, until it is written or refused."""
         at, number = self._now(), self._begun
-        self._keep_time(at)
+        self._times.began(at)
         self._begun += 1
         self._under_way[number] = at
         self._changed.set()
@@ -55,7 +48,7 @@ class Arrivals:
 
     async def settled(self, within_s: float) -> None:
         """Return when what is to be waited for is here, or after `within_s`."""
-        before = self._begun + self._is_due()
+        before = self._begun + self._times.is_due(self._now())
         if within_s <= 0.0 or self._has_settled(before):
             return
         try:
@@ -65,23 +58,6 @@ class Arrivals:
                     await self._changed.wait()
         except TimeoutError:
             return  # the batch's time is over
-
-    def _keep_time(self, at: float) -> None:
-        """A post begins: when is the next one expected? One that is late does not make the next one late."""
-        if self._last is not None:
-            gap, late = at - self._last, at - self._expected
-            self._gap = gap if self._gap is None else self._gap + WEIGHT * (gap - self._gap)
-            keeps = abs(late) < self._gap
-            self._expected = (self._expected + WEIGHT * late if keeps else at) + self._gap
-        else:
-            self._expected = at
-        self._last = at
-
-    def _is_due(self) -> bool:
-        """Whether the next post should begin about now."""
-        if self._gap is None:
-            return False
-        return -EARLY_SHARE * self._gap <= self._now() - self._expected <= self._gap
 
     def _has_settled(self, before: int) -> bool:
         """Whether all posts numbered below `before` have begun, and none of them is still coming in."""

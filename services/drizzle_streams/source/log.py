@@ -94,6 +94,7 @@ class StreamLog:
         self._next_partition = 0
         self._synced = 0
         self.arrivals = Arrivals(time.monotonic)
+        """The posts that are coming in."""
         self.stream = recovered.segments[0].stream
         self.cut_bytes = recovered.cut_bytes
         """Bytes of a torn write that opening the log cut off."""
@@ -186,10 +187,6 @@ class StreamLog:
         receipt = self._writing[sequenced] = self._submit(post)
         receipt.add_done_callback(lambda _: self._writing.pop(sequenced))
         return await asyncio.shield(receipt)
-
-    async def settled(self, within_s: float) -> None:
-        """Wait for posts that are coming in, as long as that: see `source.arrivals`."""
-        await self.arrivals.settled(within_s)
 
     async def sync(self, then: Callable[[], None] | None = None) -> None:
         """Force what can be seen to the disk, if the setting wants that before a batch is offered.

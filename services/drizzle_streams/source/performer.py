@@ -130,7 +130,7 @@ class SourcePerformer:
             reading = await self._reading(action.job, action.stage)
             records = reading.log if isinstance(reading.log, StreamLog) else None  # files have no log
             if records is not None:
-                await records.settled(action.waits_s)
+                await records.arrivals.settled(action.waits_s)
             bounds = _cut(reading, action)
             await reading.bounds.append(bounds, behind=None if records is None else records.sync)
         except WriteRefusedError as error:
