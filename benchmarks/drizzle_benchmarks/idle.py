@@ -57,7 +57,7 @@ class IdleWork:
         match action:
             case act.RunTask(key=key):
                 self.post(ev.TaskFinished(key))
-            case act.SealBatch():
+            case act.SealBatches():
                 self.post(_sealed(action))
             case act.LoadProgram(spec=spec):
                 self.post(ev.ProgramLoaded(spec.job))
@@ -82,12 +82,13 @@ class IdleWork:
         return True
 
 
-def _sealed(action: act.SealBatch) -> ev.BatchSealed:
+def _sealed(action: act.SealBatches) -> ev.BatchesSealed:
     bounds = tuple(
-        Bounds(action.batch, partition, first or Offset(0), Offset((first or 0) + 1))
+        Bounds(BatchId(batch), partition, Offset((first or 0) + at), Offset((first or 0) + at + 1))
+        for at, batch in enumerate(range(action.first, action.last + 1))
         for partition, first in action.firsts
     )
-    return ev.BatchSealed(action.job, action.stage, action.batch, bounds, 0)
+    return ev.BatchesSealed(action.job, action.stage, action.first, action.last, bounds, 0)
 
 
 def _unwired(event: ev.Event) -> None:

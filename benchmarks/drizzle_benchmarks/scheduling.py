@@ -94,6 +94,7 @@ class Sample:
     groups: int
     launch_bytes: int
     launch_s: float
+    launch_cpu_s: float
     coordinator_s: float
     members_s: float
     messages: int
@@ -286,6 +287,7 @@ def _row(workers: int, wanted: Wanted, before: Sample, after: Sample) -> Row:
         "coordinator_cpu_ms_per_batch": ms_per_batch(after.coordinator_s - before.coordinator_s),
         "members_cpu_ms_per_batch": ms_per_batch(after.members_s - before.members_s),
         "launch_ms_per_group": per_group((after.launch_s - before.launch_s) * 1000.0),
+        "launch_cpu_ms_per_group": per_group((after.launch_cpu_s - before.launch_cpu_s) * 1000.0),
         "launch_bytes_per_group": per_group(float(after.launch_bytes - before.launch_bytes)),
         "messages_per_batch": round((after.messages - before.messages) / batches, 2),
     }
@@ -305,6 +307,7 @@ async def _sample(cluster: LocalCluster, hosts: Hosts, name: str) -> Sample:
         groups=int(job["groups_launched"]),
         launch_bytes=int(job["launch_bytes"]),
         launch_s=float(job["coordination_seconds"]),
+        launch_cpu_s=float(job["coordination_cpu_seconds"]),
         coordinator_s=0.0 if coordinator is None else cpu_s(coordinator),
         members_s=sum(cpu_s(pid) for pid in hosts.pids()),
         messages=hosts.messages_sent,

@@ -144,7 +144,7 @@ async def test_an_order_that_only_the_coordinator_may_give(cluster: ClusterDoors
 
 
 async def test_a_message_of_a_generation_it_knows_nothing_of(cluster: ClusterDoors) -> None:
-    offer = Offer(JobId("none"), Generation(1), SourceId(STRANGER), StageId(0), BatchId(0), 0.0, ())
+    offer = Offer(JobId("none"), Generation(1), SourceId(STRANGER), StageId(0), BatchId(0), (0.0,), ())
     before = messages_refused(cluster, "generation")
 
     await say(cluster, frame_of(STRANGER, offer))

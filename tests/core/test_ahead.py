@@ -8,7 +8,7 @@ from drizzle_streams.protocol.messages import Offer
 
 
 def offer(job: str, generation: int, batch: int) -> Offer:
-    return Offer(JobId(job), Generation(generation), SourceId("s"), StageId(0), BatchId(batch), 0.0, ())
+    return Offer(JobId(job), Generation(generation), SourceId("s"), StageId(0), BatchId(batch), (0.0,), ())
 
 
 def test_only_the_generation_that_is_assigned_is_taken_and_older_ones_are_forgotten() -> None:
@@ -38,4 +38,4 @@ def test_at_the_bound_the_oldest_goes() -> None:
     kept = ahead.take(JobId("a"), Generation(2))
     assert len(kept) == AHEAD_MESSAGES_MAX
     assert isinstance(kept[0], Offer)
-    assert kept[0].batch == 1
+    assert kept[0].first == 1

@@ -85,3 +85,24 @@ def test_what_is_released_is_gone() -> None:
 def test_masks_are_sets(partitions: set[int]) -> None:
     ordered = tuple(map(PartitionId, sorted(partitions)))
     assert partitions_of(mask_of(ordered)) == ordered
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), SUBSETS, WANTED, st.integers(0, 3), st.integers(1, 4)), max_size=10
+    )
+)
+def test_a_range_is_noted_as_its_batches_are_one_by_one(
+    announced: list[tuple[str, tuple[int, ...], tuple[int, ...], int, int]],
+) -> None:
+    ranges, single = Arrivals(), Arrivals()
+    for sender, ups, wanted, first, count in announced:
+        named = fragment(sender, ups, wanted)
+        batches = [BatchId(BATCH + first + at) for at in range(count)]
+        times = [float(batch) for batch in batches]
+        news = [single.add(named._replace(batch=batch), at) for batch, at in zip(batches, times, strict=True)]
+        assert ranges.add_range(named._replace(batch=batches[0]), times) == any(news)
+    for batch in (BatchId(BATCH + at) for at in range(8)):
+        assert ranges.sealed_at_ms(batch) == single.sealed_at_ms(batch)
+        for wanted in range(1, 1 << DOWNS):
+            assert ranges.pieces(batch, wanted) == single.pieces(batch, wanted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from drizzle_streams.core.events import BatchesSealed
 from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.source_job import SourceJob
 from drizzle_streams.model.bounds import Bounds
@@ -50,7 +51,8 @@ def cut(last: int) -> msg.Cut:
 
 def seal(job: SourceJob, batch: int) -> None:
     bounds = Bounds(BatchId(batch), PartitionId(0), Offset(0), Offset(0))
-    job.sealed_batch(READS, BatchId(batch), (bounds,), 1.0, Effects())
+    sealed = BatchesSealed(JOB, READS, BatchId(batch), BatchId(batch), (bounds,), 0)
+    job.sealed_batches(sealed, 1.0, Effects())
 
 
 def test_a_cut_is_obeyed_once_nothing_beyond_it_is_being_sealed_and_said_once() -> None:
@@ -64,6 +66,19 @@ def test_a_cut_is_obeyed_once_nothing_beyond_it_is_being_sealed_and_said_once() 
     halted = job.halted()
     assert halted == msg.Halted(JOB, Generation(3), FIRST, GroupId(7), BatchId(6), BatchId(7))
     assert job.halted() is None
+
+
+def test_a_range_that_ends_beyond_the_cut_is_waited_for() -> None:
+    job = reader(FIRST)
+    job.seal(job.readings[READS], 0.42, Effects())
+    assert job.readings[READS].sealing == 7, "5, 6 and 7 are due"
+    job.cut(cut(6))
+    assert job.halted() is None
+    bounds = tuple(Bounds(BatchId(b), PartitionId(0), Offset(0), Offset(0)) for b in (5, 6, 7))
+    job.sealed_batches(BatchesSealed(JOB, READS, BatchId(5), BatchId(7), bounds, 0), 1.0, Effects())
+    halted = job.halted()
+    assert halted is not None
+    assert halted.sealed == 7
 
 
 def test_where_partitions_stay_as_many_as_they_are_nobody_has_to_know() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from drizzle_streams.core import actions as act
-from drizzle_streams.core.events import Received, TaskFinished
+from drizzle_streams.core.events import BatchesSealed, Received, TaskFinished
 from drizzle_streams.core.later import LATER_MS_MAX, LATER_SHARE, Later, said_at
 from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.source_job import SourceJob
@@ -66,7 +66,7 @@ class Running:
         for message in (msg.Welcome(ONE, 60_000), assigned(ONE), LAUNCH):
             self.hear(COORDINATOR, message)
         bounds = (Bounds(FIRST, P0, Offset(0), Offset(1)),)
-        offer = msg.Offer(SPEC.job, ONE, SOURCE, READS, FIRST, 1000.0 * SEALED_S, bounds, copy=False)
+        offer = msg.Offer(SPEC.job, ONE, SOURCE, READS, FIRST, (1000.0 * SEALED_S,), bounds)
         self.hear(NodeId(SOURCE), offer)
         self.worker.jobs[SPEC.job].loaded = True
         self.worker.settle(SEALED_S, self.out)
@@ -142,7 +142,9 @@ def test_a_source_takes_a_task_for_as_late_as_it_was() -> None:
     job.launch(LAUNCH)
     for batch in range(TASKS_KNOWN_MIN):
         bounds = (Bounds(BatchId(batch), P0, Offset(batch), Offset(batch + 1)),)
-        job.sealed_batch(READS, BatchId(batch), bounds, SEALED_S, out)
+        job.sealed_batches(
+            BatchesSealed(SPEC.job, READS, BatchId(batch), BatchId(batch), bounds, 0), SEALED_S, out
+        )
         job.taken(credit(batch, LATER_MS_MAX - 4.0), SAID_S)
     copies = job.readings[READS].copies
     assert copies is not None

@@ -58,7 +58,7 @@ def behind(through: int) -> tuple[Worker, Effects]:
         hear(worker, COORDINATOR, message, out)
     for batch in range(4):
         bounds = (Bounds(BatchId(batch), P0, Offset(batch), Offset(batch + 1)),)
-        offer = msg.Offer(SPEC.job, ONE, SOURCE, READS, BatchId(batch), 1_000.0, bounds, copy=False)
+        offer = msg.Offer(SPEC.job, ONE, SOURCE, READS, BatchId(batch), (1_000.0,), bounds)
         hear(worker, NodeId(SOURCE), offer, out)
     worker.jobs[SPEC.job].loaded = True
     worker.settle(1.0, out)

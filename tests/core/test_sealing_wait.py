@@ -37,8 +37,8 @@ def waits_s(interval_ms: float, late_s: float) -> float:
     starts_ms = 1000.0 * STARTS_S - interval_ms
     job.launch(msg.Launch(JOB, Generation(1), FIRST, BatchId(0), BatchId(9), starts_ms, interval_ms, 10))
     job.seal(job.readings[READS], STARTS_S + late_s, out)
-    seals = [start for start in out.starts if isinstance(start, act.SealBatch)]
-    assert [seal.batch for seal in seals] == [0]
+    seals = [start for start in out.starts if isinstance(start, act.SealBatches)]
+    assert [seal.first for seal in seals] == [0]
     return seals[0].waits_s
 
 

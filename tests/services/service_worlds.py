@@ -273,12 +273,13 @@ class InstantSource:
 
     def perform(self, action: act.Start) -> None:
         self.performed.append(action)
-        if isinstance(action, act.SealBatch):
+        if isinstance(action, act.SealBatches):
             bounds = tuple(
-                Bounds(action.batch, partition, first or Offset(0), Offset((first or 0) + 1))
+                Bounds(BatchId(batch), partition, Offset((first or 0) + at), Offset((first or 0) + at + 1))
+                for at, batch in enumerate(range(action.first, action.last + 1))
                 for partition, first in action.firsts
             )
-            self.post(ev.BatchSealed(action.job, action.stage, action.batch, bounds, 0))
+            self.post(ev.BatchesSealed(action.job, action.stage, action.first, action.last, bounds, 0))
 
     def attach(self, to: NodeId, message: msg.Message) -> bytes | None:
         return b"" if isinstance(message, msg.Offer) else None

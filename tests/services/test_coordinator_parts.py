@@ -268,9 +268,9 @@ async def test_launching_turns_are_measured_from_call_to_call():
     # Each turn: the call begins at one reading of the clock, has decided at the next, and ends at the third.
     times = iter([0.0, 0.02, 0.1, 1.0, 1.1, 1.3, 2.0, 2.1, 2.2, 2.5, 2.55, 2.6])
     beat = said(Heartbeat(NodeId("w"), 0.0))
-    watch = Stopwatch(
-        Scripted(said(launch("a", 0)), said(launch("a", 5)), beat, said(launch("b", 0))), lambda: next(times)
-    )
+    used = iter([10.0, 10.05, 20.0, 20.1, 30.0, 40.0, 40.1])
+    turns = Scripted(said(launch("a", 0)), said(launch("a", 5)), beat, said(launch("b", 0)))
+    watch = Stopwatch(turns, lambda: next(times), lambda: next(used))
     event, heard = NodeExited(NodeId("nobody")), list[LaunchMeasured]()
     watch.on_launch = heard.append
     for _ in range(4):
@@ -282,7 +282,7 @@ async def test_launching_turns_are_measured_from_call_to_call():
         ("b", 0, 0.05, 0.05),
     ]
     cost = watch.cost(JobId("a"))
-    assert (cost.messages, round(cost.seconds, 6)) == (2, 0.4)
+    assert (cost.messages, round(cost.seconds, 6), round(cost.cpu_seconds, 6)) == (2, 0.4, 0.15)
     assert cost.bytes == 2 * len(encode_record(launch("a", 0)))
     assert round(watch.busy_seconds, 6) == 0.7
     assert cost.overhead == pytest.approx(0.1 / 1.0), "0.1 s of coordination in the second between launches"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -35,6 +35,7 @@ from drizzle_streams.source.posts import Part, Post
 from drizzle_streams.source.runs import RunKey, Runs
 from drizzle_streams.source.streams import Streams
 from drizzle_streams.transport.entries import EntryFormat, decode_entries
+from drizzle_streams.worker.fragments import inputs_of
 from tests.services.service_worlds import STREAM, until
 
 JOB, OTHER_JOB, STAGE = JobId("sums"), JobId("other"), StageId(0)
@@ -89,7 +90,7 @@ class Disk:
             for partition, first in zip(MINE, firsts, strict=True)
         )
         before = len(self.events)
-        self.performer.perform(act.SealBatch(job, STAGE, StreamId(STREAM), BatchId(batch), offsets, 1_000))
+        self.performer.perform(seal_of(batch, offsets, job=job))
         await until(lambda: len(self.events) > before or bool(self.failures), "the seal ended")
         return self.events[-1]
 
@@ -119,8 +120,21 @@ def bounds(*rows: tuple[int, int, int, int]) -> tuple[Bounds, ...]:
     return tuple(Bounds(BatchId(b), PartitionId(p), Offset(f), Offset(e)) for b, p, f, e in rows)
 
 
-def offer(batch: int, some: tuple[Bounds, ...]) -> Offer:
-    return Offer(JOB, Generation(3), SourceId("source"), STAGE, BatchId(batch), 0.0, some)
+def offer(batch: int, some: tuple[Bounds, ...], batches: int = 1) -> Offer:
+    return Offer(JOB, Generation(3), SourceId("source"), STAGE, BatchId(batch), (0.0,) * batches, some)
+
+
+def seal_of(
+    first: int,
+    offsets: Sequence[tuple[PartitionId, Offset | None]],
+    *,
+    job: JobId = JOB,
+    last: int | None = None,
+    records_max: int = 1_000,
+    waits_s: float = 0.0,
+) -> act.SealBatches:
+    place = (job, STAGE, StreamId(STREAM), BatchId(first), BatchId(first if last is None else last))
+    return act.SealBatches(*place, tuple(offsets), records_max, waits_s)
 
 
 async def test_a_batch_is_what_lies_in_the_log_under_the_clusters_numbers(disk):
@@ -128,10 +142,31 @@ async def test_a_batch_is_what_lies_in_the_log_under_the_clusters_numbers(disk):
     await disk.post(1, 7)
     await disk.open_stream()
     sealed = await disk.seal(0, (None, None))
-    assert sealed == ev.BatchSealed(JOB, STAGE, BatchId(0), bounds((0, 1, 0, 5), (0, 4, 0, 7)), 0)
+    assert sealed == ev.BatchesSealed(
+        JOB, STAGE, BatchId(0), BatchId(0), bounds((0, 1, 0, 5), (0, 4, 0, 7)), 0
+    )
     await disk.post(1, 2)
     sealed = await disk.seal(1, (5, 7))
-    assert sealed == ev.BatchSealed(JOB, STAGE, BatchId(1), bounds((1, 1, 5, 5), (1, 4, 7, 9)), 0)
+    assert sealed == ev.BatchesSealed(
+        JOB, STAGE, BatchId(1), BatchId(1), bounds((1, 1, 5, 5), (1, 4, 7, 9)), 0
+    )
+
+
+async def test_batches_that_are_due_together_lie_behind_each_other_and_ride_in_one_offer(disk):
+    for partition, records in ((0, 3), (0, 2), (1, 4), (1, 3)):
+        await disk.post(partition, records)
+    await disk.open_stream()
+    disk.performer.perform(seal_of(0, [(MINE[0], None), (MINE[1], None)], last=2, records_max=4))
+    await until(lambda: bool(disk.events), "the seal ended")
+    (sealed,) = disk.events
+    rows = ((0, 1, 0, 3), (0, 4, 0, 4), (1, 1, 3, 5), (1, 4, 4, 7), (2, 1, 5, 5), (2, 4, 7, 7))
+    assert sealed == ev.BatchesSealed(JOB, STAGE, BatchId(0), BatchId(2), bounds(*rows), 0)
+    assert disk.runs.get(JOB, STAGE).bounds.bounds == sealed.bounds
+    payload = disk.performer.attach(NodeId("w"), offer(0, sealed.bounds, batches=3))
+    assert payload is not None
+    inputs = inputs_of([sealed.bounds[:2], sealed.bounds[2:4], sealed.bounds[4:]], payload)
+    counted = [[sum(e.records for e in entries) for entries in one.values()] for one in inputs]
+    assert counted == [[3, 4], [2, 3], [0, 0]]
 
 
 async def test_a_job_that_starts_from_latest_reads_what_comes_after_it(disk):
@@ -148,7 +183,9 @@ async def test_a_batch_takes_whole_posts_up_to_its_bound_and_tells_what_waits(di
         await disk.post(0, 400)
     await disk.open_stream()
     sealed = await disk.seal(0, (None, None))
-    assert sealed == ev.BatchSealed(JOB, STAGE, BatchId(0), bounds((0, 1, 0, 800), (0, 4, 0, 0)), 400)
+    assert sealed == ev.BatchesSealed(
+        JOB, STAGE, BatchId(0), BatchId(0), bounds((0, 1, 0, 800), (0, 4, 0, 0)), 400
+    )
 
 
 async def test_bounds_are_on_the_disk_before_the_machine_hears_of_the_batch(disk, monkeypatch):
@@ -170,7 +207,7 @@ async def test_bounds_are_on_the_disk_before_the_machine_hears_of_the_batch(disk
     monkeypatch.setattr(reading.bounds._file, "append", appended)
     disk.performer.post = lambda event: (order.append(type(event).__name__), disk.events.append(event))
     await disk.seal(0, (None, None))
-    assert order == ["records", "bounds", "BatchSealed"]
+    assert order == ["records", "bounds", "BatchesSealed"]
 
 
 async def test_bounds_are_not_written_where_the_records_could_not_be_forced_to_the_disk(disk, monkeypatch):
@@ -182,7 +219,7 @@ async def test_bounds_are_not_written_where_the_records_could_not_be_forced_to_t
         raise OSError(errno.EIO, "the disk is gone")
 
     monkeypatch.setattr(reading.log._writer, "sync", broken)
-    disk.performer.perform(act.SealBatch(JOB, STAGE, StreamId(STREAM), BatchId(0), ((MINE[0], None),), 10))
+    disk.performer.perform(seal_of(0, ((MINE[0], None),)))
     await until(lambda: len(disk.failures) > 1, "the log and the seal told")
     assert disk.events == []
     assert reading.bounds.bounds == ()
@@ -196,7 +233,7 @@ async def test_a_batch_waits_for_a_post_that_is_coming_in(disk):
     arrivals = disk.streams.get(STREAM).arrivals
     offsets = ((MINE[0], None), (MINE[1], None))
     with arrivals.post():
-        disk.performer.perform(act.SealBatch(JOB, STAGE, StreamId(STREAM), BatchId(0), offsets, 1_000, 30.0))
+        disk.performer.perform(seal_of(0, offsets, waits_s=30.0))
         await disk.post(1, 2)
         assert disk.events == []
     await until(lambda: bool(disk.events), "the seal ended")
@@ -243,7 +280,7 @@ async def test_a_full_disk_fails_the_seal_and_the_next_one_succeeds(disk, monkey
     failed = await disk.seal(0, (None, None))
     assert failed == ev.SealFailed(JOB, STAGE, BatchId(0), "no space left")
     monkeypatch.setattr(reading.bounds, "append", append)
-    assert isinstance(await disk.seal(0, (None, None)), ev.BatchSealed)
+    assert isinstance(await disk.seal(0, (None, None)), ev.BatchesSealed)
     assert disk.failures == []
 
 
@@ -255,7 +292,7 @@ async def test_a_broken_disk_ends_the_service(disk, monkeypatch):
         raise StoreError("the disk is gone")
 
     monkeypatch.setattr(disk.runs.get(JOB, STAGE).bounds, "append", broken)
-    disk.performer.perform(act.SealBatch(JOB, STAGE, StreamId(STREAM), BatchId(0), ((MINE[0], None),), 10))
+    disk.performer.perform(seal_of(0, ((MINE[0], None),)))
     await until(lambda: bool(disk.failures), "the service was told to end")
     assert "the disk is gone" in str(disk.failures[0])
     assert disk.events == []
@@ -279,7 +316,7 @@ async def test_opening_and_releasing_are_never_left_out_however_much_waits_for_t
         await append(some, behind)
 
     monkeypatch.setattr(reading.bounds, "append", hangs)
-    seal = act.SealBatch(JOB, STAGE, StreamId(STREAM), BatchId(0), ((MINE[0], None), (MINE[1], None)), 10)
+    seal = seal_of(0, ((MINE[0], None), (MINE[1], None)))
     while not any(isinstance(event, ev.SealFailed) for event in disk.events):
         disk.performer.perform(seal)
         await asyncio.sleep(0)
@@ -311,7 +348,7 @@ async def test_a_start_finds_the_bounds_of_every_run(disk):
     assert found.bounds.bounds == first.bounds + second.bounds
     await disk.open_stream()
     assert disk.runs.get(JOB, STAGE) is found
-    assert isinstance(await disk.seal(2, (5, 2)), ev.BatchSealed)
+    assert isinstance(await disk.seal(2, (5, 2)), ev.BatchesSealed)
 
 
 async def test_a_start_removes_older_runs_and_runs_without_a_batch(disk):
@@ -375,7 +412,7 @@ async def test_a_run_that_ended_leaves_nothing_and_holds_nothing_up(disk):
     assert (
         disk.performer.attach(
             NodeId("w"),
-            Offer(OTHER_JOB, Generation(3), SourceId("s"), STAGE, BatchId(0), 0.0, bounds((0, 1, 0, 10))),
+            Offer(OTHER_JOB, Generation(3), SourceId("s"), STAGE, BatchId(0), (0.0,), bounds((0, 1, 0, 10))),
         )
         is None
     )
@@ -433,13 +470,13 @@ async def test_chains_keep_the_order_within_a_job_and_are_bounded():
 async def test_offer_payloads_are_bounded_in_batches_and_bytes():
     payloads = OfferPayloads()
     for batch in range(KEPT_BATCHES_MAX + 5):
-        payloads.keep((JOB, STAGE, BatchId(batch)), {MINE[0]: b"x"})
+        payloads.keep((JOB, STAGE), BatchId(batch), {MINE[0]: b"x"})
     assert payloads.bytes == KEPT_BATCHES_MAX
-    assert payloads.payload((JOB, STAGE, BatchId(0)), bounds((0, 1, 0, 1))) is None
-    assert payloads.payload((JOB, STAGE, BatchId(8)), bounds((8, 1, 0, 1))) == b"x"
+    assert payloads.payload((JOB, STAGE), bounds((0, 1, 0, 1))) is None
+    assert payloads.payload((JOB, STAGE), bounds((8, 1, 0, 1))) == b"x"
     half = bytes(KEPT_BYTES_MAX // 2 + 1)
-    payloads.keep((JOB, STAGE, BatchId(1_000)), {MINE[0]: half})
-    payloads.keep((JOB, STAGE, BatchId(1_001)), {MINE[0]: half})
+    payloads.keep((JOB, STAGE), BatchId(1_000), {MINE[0]: half})
+    payloads.keep((JOB, STAGE), BatchId(1_001), {MINE[0]: half})
     assert payloads.bytes <= KEPT_BYTES_MAX
     payloads.forget_job(JOB)
     assert payloads.bytes == 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
+from drizzle_streams.core.offered import offered_batches
 from drizzle_streams.core.untold import RUN_BATCHES_MAX
 from drizzle_streams.model.bounds import Bounds
 from drizzle_streams.model.ids import BatchId, CohortId, NodeId, Offset, PartitionId
@@ -49,8 +50,9 @@ class SimCohort:
     stage: int
     of: int
     rows: dict[int, dict[int, Sums]] = field(default_factory=dict)
-    chains: tuple[tuple[SnapshotPart, ...], ...] = ()
-    """Parts of the newest two snapshots: the next is built on the older one."""
+    chains: tuple[tuple[int, tuple[SnapshotPart, ...]], ...] = ()
+    """Generation and parts of the newest two snapshots: the next is built on the older one, if it is of the
+    same generation. A coordinator that is new may not have heard of it."""
     stored_at: float = 0.0
     """Snapshots of a cohort are stored one after the other, as in `worker.snapshots`."""
 
@@ -338,13 +340,14 @@ class SimWorker:
         name = f"{run}/{action.stage}/{action.batch}/{generation}/{self.life.id}/{action.cohort}"
 
         def take() -> ev.Event:
-            chain = cohort.chains[0][-2:] if len(cohort.chains) == 2 else ()
+            built_on = cohort.chains[0] if len(cohort.chains) == 2 else (generation, ())
+            chain = built_on[1][-2:] if built_on[0] == generation else ()
             part = SnapshotPart(name, 1, 0)
             if not self.world.snapshots.put(run, generation, name, state):
                 return ev.SnapshotFailed(action.job, action.stage, action.cohort, action.batch, "fenced")
             parts = (*chain, part)
             if tuple(state) == tuple(cohort.state):
-                cohort.chains = (*cohort.chains, parts)[-2:]
+                cohort.chains = (*cohort.chains, (generation, parts))[-2:]
             held = tuple(PartitionId(p) for p in sorted(state))
             ref = SnapshotRef(action.stage, held, action.batch, parts, cohort.of)
             return ev.SnapshotTaken(action.job, action.stage, action.cohort, ref, seconds)
@@ -414,17 +417,8 @@ class SimWorker:
 
     def absorb(self, sender: NodeId, message: msg.Message, payload: object) -> bool:
         if isinstance(message, msg.Offer):
-            partitions = tuple(b.partition for b in message.bounds)
-            fragment = act.Fragment(
-                message.job,
-                message.stage,
-                act.INPUT,
-                message.batch,
-                sender,
-                partitions,
-                partitions,
-            )
-            self.fragments[fragment] = payload  # type: ignore[assignment]
+            for one, block in zip(offered_batches(message), payload, strict=True):  # type: ignore[arg-type]
+                self.fragments[one.fragment] = block
             return True
         if not isinstance(message, msg.BlocksReady):
             return False
@@ -448,7 +442,7 @@ class SimSource:
             case act.OpenStream(partitions=partitions, chunks=chunks):
                 self.local = {int(p): i for i, p in enumerate(partitions)}
                 self.files = chunks is not None
-            case act.SealBatch():
+            case act.SealBatches():
                 self.life.later(self.world.uniform(0.0005, 0.005), lambda: self._seal(action))
             case act.TrimInput(through=through, before=before):
                 for partition, end in before:
@@ -464,27 +458,43 @@ class SimSource:
             case _:
                 pass
 
-    def _seal(self, action: act.SealBatch) -> ev.Event:
+    def _seal(self, action: act.SealBatches) -> ev.Event:
         if not self.local:  # the run was released meanwhile
-            return ev.SealFailed(action.job, action.stage, action.batch, "released")
-        bounds: list[Bounds] = []
-        for partition, first in action.firsts:
-            local = self.local[partition]
-            start = self.disk.starts[local] if first is None else first
-            there = len(self.disk.logs[local])
-            # Of files a batch has one chunk of each partition; behind the last one lies the end.
-            end = min(there + 1, start + 1) if self.files else min(there, start + action.records_max)
-            bounds.append(Bounds(action.batch, partition, Offset(start), Offset(max(start, end))))
+            return ev.SealFailed(action.job, action.stage, action.first, "released")
+        starts = {
+            partition: Offset(self.disk.starts[self.local[partition]]) if first is None else first
+            for partition, first in action.firsts
+        }
         self.world.learn_layout()
-        self.world.history.fix(bounds)
-        self.disk.bounds.setdefault(action.job, {})[action.batch] = tuple(bounds)
-        ends = {self.local[b.partition]: b.end for b in bounds}
-        ended = self.files and all(end > len(self.disk.logs[local]) for local, end in ends.items())
-        return ev.BatchSealed(action.job, action.stage, action.batch, tuple(bounds), 0, ended)
+        sealed: list[Bounds] = []
+        for batch in range(action.first, action.last + 1):
+            bounds = [self._bounds(BatchId(batch), p, starts, action.records_max) for p in starts]
+            self.world.history.fix(bounds)
+            self.disk.bounds.setdefault(action.job, {})[BatchId(batch)] = tuple(bounds)
+            sealed += bounds
+        ended = self.files and all(
+            start > len(self.disk.logs[self.local[partition]]) for partition, start in starts.items()
+        )
+        place = (action.job, action.stage, action.first, action.last)
+        return ev.BatchesSealed(*place, tuple(sealed), 0, ended)
+
+    def _bounds(
+        self,
+        batch: BatchId,
+        partition: PartitionId,
+        starts: dict[PartitionId, Offset],
+        records_max: int,
+    ) -> Bounds:
+        start, there = starts[partition], len(self.disk.logs[self.local[partition]])
+        # Of files a batch has one chunk of each partition; behind the last one lies the end.
+        end = min(there + 1, start + 1) if self.files else min(there, start + records_max)
+        starts[partition] = Offset(max(start, end))
+        return Bounds(batch, partition, Offset(start), starts[partition])
 
     def attach(self, message: msg.Message) -> object | None:
         if isinstance(message, msg.Offer) and self.world.chance(0.7):
-            return self.world.input_of(message.bounds)
+            found = [self.world.input_of(one.bounds) for one in offered_batches(message)]
+            return None if None in found else found
         return None
 
     def absorb(self, sender: NodeId, message: msg.Message, payload: object) -> bool:

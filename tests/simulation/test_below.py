@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from drizzle_streams.core.below import AHEAD_BATCHES_MAX, Below
+from drizzle_streams.core.below import AHEAD_WINDOWS_MAX, Below
+from drizzle_streams.core.window import IN_FLIGHT_MIN
 from drizzle_streams.core.worker_job import WorkerJob
 from drizzle_streams.model.ids import NO_BATCH
 from drizzle_streams.model.task import TaskKey
@@ -20,6 +21,7 @@ from tests.simulation.world import Weather, World
 pytestmark = pytest.mark.timeout(600)  # many seconds of CPU on a busy machine, none of waiting
 
 LAST = 2
+AHEAD_MAX = AHEAD_WINDOWS_MAX * IN_FLIGHT_MIN
 GROUP = 80
 
 
@@ -49,9 +51,9 @@ def slow_at_the_end(seed: int) -> World:
         return False
 
     world.run(6.0, until=look)
-    if furthest > AHEAD_BATCHES_MAX:
+    if furthest > AHEAD_MAX:
         raise BrokenPromiseError(f"{furthest} batches were sealed beyond what the last stage had computed")
-    if furthest < AHEAD_BATCHES_MAX:
+    if furthest < AHEAD_MAX:
         raise AssertionError(f"nobody was slow enough: {furthest} batches ahead")
     world.cost = None
     demand_progress(world)

@@ -284,7 +284,7 @@ def test_planted_only_what_lies_behind_is_kept(monkeypatch: pytest.MonkeyPatch) 
         WorkerJob,
         "is_ahead",
         lambda self, m: (
-            m.generation > self.generation and isinstance(m, msg.Offer) and m.batch < self._oldest(m.stage)
+            m.generation > self.generation and isinstance(m, msg.Offer) and m.first < self._oldest(m.stage)
         ),
     )
     demand_caught(assigned_late, seeds=OVERTAKEN)

@@ -362,7 +362,7 @@ def test_planted_a_copy_reads_another_batch(monkeypatch: pytest.MonkeyPatch) -> 
         if task is None:
             return None
         copy = self.running[task.key.stage]
-        earlier = replace(copy.fragment, batch=BatchId(copy.fragment.batch - 1))
+        earlier = copy.fragment._replace(batch=BatchId(copy.fragment.batch - 1))
         self.running[task.key.stage] = replace(copy, fragment=earlier)
         return replace(task, key=replace(task.key, batch=earlier.batch))
 

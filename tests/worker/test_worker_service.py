@@ -12,12 +12,15 @@ import pytest
 
 from drizzle_streams.config import WorkerServiceSettings
 from drizzle_streams.errors import ConfigError, StoreError
+from drizzle_streams.model.bounds import Bounds
 from drizzle_streams.model.ids import (
     COORDINATOR,
     BatchId,
     Generation,
     JobId,
     NodeId,
+    Offset,
+    PartitionId,
     SourceId,
     StageId,
     WorkerId,
@@ -384,6 +387,7 @@ async def test_messages_that_do_not_fit_the_job_or_their_sender_are_refused_and_
     assign(running, http_world)
     await until(lambda: JOB in running.life.role.jobs, "it is assigned")
     good = blocks_ready()
+    bounds = (Bounds(BatchId(0), PartitionId(0), Offset(0), Offset(1)),)
     misfits: list[Message] = [
         blocks_ready(stage=7, below=9),
         blocks_ready(stage=REDUCE, below=MAP),
@@ -392,8 +396,11 @@ async def test_messages_that_do_not_fit_the_job_or_their_sender_are_refused_and_
         replace(good, wanted=()),
         replace(good, last=BatchId(1)),
         replace(good, worker=running.life.worker),
-        Offer(JOB, GENERATION, SourceId("stranger"), REDUCE, BatchId(0), 0.0, ()),
-        Offer(JOB, GENERATION, SOURCE, MAP, BatchId(0), 0.0, ()),
+        Offer(JOB, GENERATION, SourceId("stranger"), REDUCE, BatchId(0), (0.0,), ()),
+        Offer(JOB, GENERATION, SOURCE, MAP, BatchId(0), (0.0,), ()),
+        Offer(JOB, GENERATION, SOURCE, MAP, BatchId(0), (), bounds),
+        Offer(JOB, GENERATION, SOURCE, MAP, BatchId(1), (0.0,), bounds),
+        Offer(JOB, GENERATION, SOURCE, MAP, BatchId(0), (0.0, 0.0), bounds),
         StopJob(JOB, Generation(99), "by a stranger"),
         Refused(Generation(99), "by a stranger"),
         Heartbeat(NodeId("stranger"), 0.5),

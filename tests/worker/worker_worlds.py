@@ -335,7 +335,7 @@ def offer_of(batch: int, rows: Mapping[Any, list[Row]]) -> Offer:
         Bounds(BatchId(batch), PartitionId(p), Offset(batch * 1000), Offset(batch * 1000 + len(rows[p])))
         for p in rows
     )
-    return Offer(JOB, GENERATION, SOURCE, MAP, BatchId(batch), 0.0, bounds)
+    return Offer(JOB, GENERATION, SOURCE, MAP, BatchId(batch), (0.0,), bounds)
 
 
 def payload_of(rows: Mapping[Any, list[Row]], batch: int) -> bytes:

@@ -81,6 +81,7 @@ def detail(job: CoordinatorJob, cost: JobCost, now: float) -> Values:
         "copies": asdict(copies(job)),
         "overhead": cost.overhead,
         "coordination_seconds": cost.seconds,
+        "coordination_cpu_seconds": cost.cpu_seconds,
         "tuner": _tuner(job.sizing.decision),
         "launch_messages": cost.messages,
         "launch_bytes": cost.bytes,

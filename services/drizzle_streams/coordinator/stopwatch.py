@@ -5,6 +5,9 @@ calling it again: planning, writing the ledger, encoding and sending. Turns that
 against the jobs they launch; `overhead` is their time over all the time that passed, for the
 last groups. The figure is what the paper's group-size tuner steers by. What launching a group
 took is told to `on_launch`, so that the machine within can hear of it as an event.
+
+Processor time of those turns is counted beside the clock's: on a machine that others use a turn takes as
+long as it waits for its share of it.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ class JobCost:
     messages: int = 0
     bytes: int = 0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     turns: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=TURNS_KEPT))
 
     @property
@@ -51,11 +55,18 @@ class JobCost:
 class Stopwatch:
     """A machine that measures the one within; see `core.machine.Machine`."""
 
-    def __init__(self, machine: Machine, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        clock: Callable[[], float] = time.perf_counter,
+        cpu_clock: Callable[[], float] = time.thread_time,
+    ) -> None:
         self._machine = machine
         self._clock = clock
+        self._cpu_clock = cpu_clock
         self.on_launch: Callable[[LaunchMeasured], None] = _unheard
         self._since: float | None = None
+        self._cpu_since = 0.0
         self._decided = 0.0
         self._groups: dict[tuple[JobId, GroupId], None] = {}
         self._launching: frozenset[JobId] = frozenset()
@@ -65,13 +76,13 @@ class Stopwatch:
     def handle(self, event: Event, now: float) -> Actions:
         """One turn begins."""
         self._turn_ends()
-        self._since = self._clock()
+        self._since, self._cpu_since = self._clock(), self._cpu_clock()
         return self._noted(self._machine.handle(event, now))
 
     def on_deadline(self, now: float) -> Actions:
         """One turn begins."""
         self._turn_ends()
-        self._since = self._clock()
+        self._since, self._cpu_since = self._clock(), self._cpu_clock()
         return self._noted(self._machine.on_deadline(now))
 
     def next_deadline(self) -> float | None:
@@ -116,6 +127,7 @@ class Stopwatch:
             share = spent / len(self._launching)
             cost = self.jobs[job]
             cost.seconds += share
+            cost.cpu_seconds += (self._cpu_clock() - self._cpu_since) / len(self._launching)
             cost.turns.append((self._since, share))
         self.busy_seconds += spent
         for job, group in self._groups:

@@ -7,6 +7,7 @@ and in order by whoever performs them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from drizzle_streams.model.bounds import Bounds
 from drizzle_streams.model.ids import (
@@ -45,11 +46,11 @@ class LearnPeer:
 # --- worker -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Fragment:
+class Fragment(NamedTuple):
     """Names data at a worker: what `sender` has for `wanted` partitions of `downstream`, one batch.
 
-    For input offers `stage` is INPUT and `wanted` equals `partitions`.
+    For input offers `stage` is INPUT and `wanted` equals `partitions`. A tuple, since a worker makes one of
+    each batch for each worker above it.
     """
 
     job: JobId
@@ -61,8 +62,7 @@ class Fragment:
     wanted: tuple[PartitionId, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """The part of a fragment that a task takes: rows from `partitions` for `wanted`."""
 
     fragment: Fragment
@@ -223,18 +223,19 @@ class Depart:
 
 
 @dataclass(frozen=True, slots=True)
-class SealBatch:
-    """Fix and persist the bounds of a batch. Ends in BatchSealed or SealFailed.
+class SealBatches:
+    """Fix and persist the bounds of batches first..last, together. Ends in BatchesSealed or SealFailed.
 
     `firsts` are (partition, first offset, or None to start a log where the job starts);
-    a batch takes at most `records_max` records of each partition. It may wait for `waits_s` for posts
+    a batch takes at most `records_max` records of each partition. They may wait for `waits_s` for posts
     that are coming in.
     """
 
     job: JobId
     stage: StageId
     stream: StreamId
-    batch: BatchId
+    first: BatchId
+    last: BatchId
     firsts: tuple[tuple[PartitionId, Offset | None], ...]
     records_max: int
     waits_s: float = 0.0
@@ -326,7 +327,7 @@ Start = (
     | ForgetJob
     | Rejoin
     | Depart
-    | SealBatch
+    | SealBatches
     | OpenStream
     | TrimInput
     | ReleaseInput

@@ -8,11 +8,15 @@ partition the set of local partitions it has come for, as bit masks. The rules:
 - The same data may be announced again, by someone else, or for more partitions; a piece is
   only what is new of it, so that no row enters a task twice.
 - Nothing older than what every local cohort has computed is kept.
+- What is announced as a range is noted of each batch and named once: with many workers above it is these
+  names that a worker would be busy with, and the collector of cycles with them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from drizzle_streams.core.actions import Fragment, Piece
 from drizzle_streams.model.ids import BatchId, PartitionId, StageId
@@ -39,12 +43,23 @@ def partitions_of(mask: int) -> tuple[PartitionId, ...]:
     return tuple(found)
 
 
+class Share(NamedTuple):
+    """What was new of an announcement: of these upstream partitions, for the local ones in `mask`.
+
+    `named` is its fragment of whichever batch came first; in the others it is named alike.
+    """
+
+    named: Fragment
+    partitions: tuple[PartitionId, ...]
+    mask: int
+
+
 @dataclass(slots=True)
 class BatchArrivals:
     """What has come for one batch: `have[upstream]` is the mask of local partitions covered."""
 
     have: dict[Upstream, int] = field(default_factory=dict[Upstream, int])
-    pieces: list[tuple[Piece, int]] = field(default_factory=list[tuple[Piece, int]])
+    shares: list[Share] = field(default_factory=list[Share])
     sealed_at_ms: float = 0.0
 
 
@@ -59,23 +74,23 @@ class Arrivals:
 
     def add(self, fragment: Fragment, sealed_at_ms: float) -> bool:
         """Note that a fragment's data is here; False if nothing of it is new."""
-        arrived = self._batches.setdefault(fragment.batch, BatchArrivals())
-        arrived.sealed_at_ms = max(arrived.sealed_at_ms, sealed_at_ms)
-        wanted = mask_of(fragment.wanted)
-        if len(fragment.partitions) == 1 and fragment.stage >= 0:
-            return _add_one(arrived, fragment, wanted)
-        news: dict[int, list[PartitionId]] = {}
-        for partition in fragment.partitions:
-            upstream = (fragment.stage, partition)
-            mine = wanted if fragment.stage >= 0 else 1 << partition
-            new = mine & ~arrived.have.get(upstream, 0)
-            if new:
-                arrived.have[upstream] = arrived.have.get(upstream, 0) | new
-                news.setdefault(new if fragment.stage >= 0 else -1, []).append(partition)
-        for new, partitions in news.items():
-            mask = new if new >= 0 else mask_of(tuple(partitions))
-            arrived.pieces.append((Piece(fragment, tuple(partitions), partitions_of(mask)), mask))
-        return bool(news)
+        return self.add_range(fragment, (sealed_at_ms,))
+
+    def add_range(self, first: Fragment, sealed_at_ms: Sequence[float]) -> bool:
+        """The same of a fragment and of those that follow it, as many as there are times of sealing."""
+        wanted = mask_of(first.wanted)
+        offered = first.stage < 0
+        upstreams = [((first.stage, p), 1 << p if offered else wanted) for p in first.partitions]
+        add = _add_one if len(upstreams) == 1 else _add_all
+        same: list[Share] = []
+        new = False
+        for batch, sealed in enumerate(sealed_at_ms, first.batch):
+            arrived = self._batches.get(BatchId(batch))
+            if arrived is None:
+                arrived = self._batches[BatchId(batch)] = BatchArrivals()
+            arrived.sealed_at_ms = max(arrived.sealed_at_ms, sealed)
+            new |= add(arrived, first, upstreams, same)
+        return new
 
     def covers(
         self, batch: BatchId, stage: StageId, partitions: tuple[PartitionId, ...], wanted: int
@@ -131,8 +146,8 @@ class Arrivals:
 
     def pieces(self, batch: BatchId, wanted: int) -> tuple[Piece, ...]:
         """What a task reads, in the order of upstream partitions (law 4), cut to `wanted`."""
-        arrived = self._batches.get(batch, BatchArrivals())
-        found = [_cut(piece, mask, mask & wanted) for piece, mask in arrived.pieces if mask & wanted]
+        shares = self._batches.get(batch, BatchArrivals()).shares
+        found = [_piece(share, batch, share.mask & wanted) for share in shares if share.mask & wanted]
         return tuple(sorted(found, key=lambda piece: (piece.fragment.stage, piece.partitions)))
 
     def sealed_at_ms(self, batch: BatchId) -> float:
@@ -148,19 +163,53 @@ class Arrivals:
         return bool(old)
 
 
-def _add_one(arrived: BatchArrivals, fragment: Fragment, wanted: int) -> bool:
-    """The same for blocks of one upstream partition: where many workers share a stage, that is what comes."""
-    upstream = (fragment.stage, fragment.partitions[0])
+def _add_one(
+    arrived: BatchArrivals, first: Fragment, upstreams: list[tuple[Upstream, int]], same: list[Share]
+) -> bool:
+    """What is new for one batch, of one upstream partition: where many workers share a stage, that comes.
+
+    `same` holds what was new for the batch before, which it mostly is for this one.
+    """
+    ((upstream, mine),) = upstreams
     before = arrived.have.get(upstream, 0)
-    new = wanted & ~before
+    new = mine & ~before
     if new:
         arrived.have[upstream] = before | new
-        arrived.pieces.append((Piece(fragment, fragment.partitions, partitions_of(new)), new))
+        if not same or same[0].mask != new:
+            same[:] = [Share(first, first.partitions, new)]
+        arrived.shares.append(same[0])
     return new != 0
 
 
-def _cut(piece: Piece, of: int, mask: int) -> Piece:
-    if piece.fragment.stage < 0:
-        kept = tuple(p for p in piece.partitions if mask >> p & 1)
-        return Piece(piece.fragment, kept, kept)
-    return piece if mask == of else Piece(piece.fragment, piece.partitions, partitions_of(mask))
+def _add_all(
+    arrived: BatchArrivals, first: Fragment, upstreams: list[tuple[Upstream, int]], same: list[Share]
+) -> bool:
+    """The same of several: one share for all of which the same is new, as tasks take them as one piece."""
+    news: dict[int, list[PartitionId]] = {}
+    for upstream, mine in upstreams:
+        before = arrived.have.get(upstream, 0)
+        new = mine & ~before
+        if new:
+            arrived.have[upstream] = before | new
+            news.setdefault(-1 if first.stage < 0 else new, []).append(upstream[1])
+    found: list[Share] = []
+    for new, of in news.items():
+        partitions = tuple(of)
+        found.append(Share(first, partitions, mask_of(partitions) if new < 0 else new))
+    if found != same:
+        same[:] = found
+    arrived.shares.extend(same)
+    return bool(news)
+
+
+def _piece(share: Share, batch: BatchId, mask: int) -> Piece:
+    """What a task of one batch takes of a share, for the partitions in `mask`."""
+    named = share.named
+    fragment = named
+    if batch != named.batch:
+        place = (named.job, named.downstream, named.stage, batch, named.sender)
+        fragment = Fragment(*place, named.partitions, named.wanted)
+    if named.stage >= 0:
+        return Piece(fragment, share.partitions, partitions_of(mask))
+    kept = tuple(p for p in share.partitions if mask >> p & 1)
+    return Piece(fragment, kept, kept)

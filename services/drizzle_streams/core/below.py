@@ -1,11 +1,12 @@
 """How far a source may seal ahead of the last stages: credit for the whole chain, not for its readers alone.
 
-Readers are credited for what they have computed (`IN_FLIGHT_MAX`), so they may run as far ahead of the stages
+Readers are credited for what they have computed (`core.window`), so they may run as far ahead of the stages
 below as is launched: hundreds of batches, each announced to every worker below, which is what keeps those
 from their work. So the last stages count too: they say `Taken` to all sources every `SAY_EVERY_BATCHES`, and
-a source seals no more than `AHEAD_BATCHES_MAX` beyond the slowest of them. Where a batch is announced many
-times they speak more rarely: what a source may seal at once is announced as one range (`core.untold`), and
-longer ranges are fewer messages. What waits meanwhile makes the next batch larger, like any back-pressure.
+a source seals no more than `AHEAD_WINDOWS_MAX` windows beyond the slowest of them. Where a batch is announced
+many times they speak once in a window: what a source may seal at once is announced as one range
+(`core.untold`), and longer ranges are fewer messages. What waits meanwhile makes the next batch larger, like
+any back-pressure.
 
 Nobody waits for ever for what is not known:
 
@@ -19,24 +20,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from drizzle_streams.core.window import in_flight_max
 from drizzle_streams.model.ids import NO_BATCH, BatchId, PartitionId, StageId
 from drizzle_streams.model.job import JobSpec, StageSpec
 from drizzle_streams.model.placement import Placement
 
-AHEAD_BATCHES_MAX = 16
-"""Batches sealed that some last stage has yet to compute; at the bound the source waits."""
+AHEAD_WINDOWS_MAX = 2
+"""Windows of batches sealed that some last stage has yet to compute; at the bound the source waits."""
 
-AHEAD_BATCHES_MIN = 12
-"""So many in any case: words are said every few batches, and meanwhile there must be something to do."""
+AHEAD_BATCHES_SPARE = 4
+"""Beyond one window, in any case: words are said every few batches, and meanwhile there must be work."""
 
 ANNOUNCEMENTS_MAX = 8_192
 """Announcements under way that the batches ahead may come to: hearing more takes longer than answers may."""
 
 SAY_EVERY_BATCHES = 4
 """How often a last stage says how far it is: more often than the bound, so that who is at it has spoken."""
-
-SAY_EVERY_BATCHES_MAX = 8
-"""And where a batch is announced more than `MANY_ANNOUNCEMENTS` times."""
 
 MANY_ANNOUNCEMENTS = 512
 """Announcements of a batch beyond which ranges must be long: they cost more than waiting for them."""
@@ -64,21 +63,22 @@ def announcements(spec: JobSpec, placement: Placement) -> int:
 def say_every(spec: JobSpec, placement: Placement) -> int:
     """After how many batches a last stage speaks."""
     many = announcements(spec, placement) > MANY_ANNOUNCEMENTS
-    return SAY_EVERY_BATCHES_MAX if many else SAY_EVERY_BATCHES
+    return in_flight_max(spec.batch_interval_ms) if many else SAY_EVERY_BATCHES
 
 
 def ahead_max(spec: JobSpec, placement: Placement) -> int:
     """How many batches may be ahead of the last stages; those between two words are announced together."""
     together = ANNOUNCEMENTS_MAX * say_every(spec, placement)
     most = together // max(1, announcements(spec, placement))
-    return max(AHEAD_BATCHES_MIN, min(AHEAD_BATCHES_MAX, most))
+    window = in_flight_max(spec.batch_interval_ms)
+    return max(window + AHEAD_BATCHES_SPARE, min(AHEAD_WINDOWS_MAX * window, most))
 
 
 class Below:
     """What one source knows of the last stages of one job."""
 
     def __init__(self) -> None:
-        self._ahead_max = AHEAD_BATCHES_MIN
+        self._ahead_max = 0
         self._computed: dict[tuple[StageId, PartitionId], BatchId] = {}
         self._counts_from = NO_BATCH
         self._through: BatchId | None = None

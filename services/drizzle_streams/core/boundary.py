@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 
 from drizzle_streams.core.planner import interval_of
 from drizzle_streams.core.progress import Progress
-from drizzle_streams.core.source_job import IN_FLIGHT_MAX
+from drizzle_streams.core.window import in_flight_max
 from drizzle_streams.model.ids import BatchId
 from drizzle_streams.model.job import JobSpec
 from drizzle_streams.protocol.records import GroupRecord
@@ -72,7 +72,8 @@ def cut_at(spec: JobSpec, group: GroupRecord, progress: Progress, now_ms: float)
     due = group.first - 1 + math.floor(passed_ms / interval_of(spec, group))
     # A source that has no credit is behind its schedule, by as much as its slowest reader.
     read = [min(progress.held[stage.stage]) for stage in spec.stages if stage.stream is not None]
-    begun = min([due, *(batch + IN_FLIGHT_MAX for batch in read)])
+    window = in_flight_max(spec.batch_interval_ms)
+    begun = min([due, *(batch + window for batch in read)])
     last = max(begun, furthest(progress))
     return group.last if group.last - last < CUT_GAIN_BATCHES else BatchId(last)
 

@@ -214,12 +214,16 @@ class LeaveRequested:
 
 
 @dataclass(frozen=True, slots=True)
-class BatchSealed:
-    """The bounds of a batch are durable; `backlog` records lie behind them. `ended`: nothing will follow."""
+class BatchesSealed:
+    """The bounds of batches first..last are durable, in their order; `backlog` records lie behind them.
+
+    `ended`: nothing will follow.
+    """
 
     job: JobId
     stage: StageId
-    batch: BatchId
+    first: BatchId
+    last: BatchId
     bounds: tuple[Bounds, ...]
     backlog: int
     ended: bool = False
@@ -227,11 +231,11 @@ class BatchSealed:
 
 @dataclass(frozen=True, slots=True)
 class SealFailed:
-    """Bounds could not be fixed (yet)."""
+    """Bounds of batches from `first` on could not be fixed (yet)."""
 
     job: JobId
     stage: StageId
-    batch: BatchId
+    first: BatchId
     reason: str
 
 
@@ -299,7 +303,7 @@ Event = (
     | InputFetchFailed
     | MemoryPressed
     | LeaveRequested
-    | BatchSealed
+    | BatchesSealed
     | SealFailed
     | GenerationRaised
     | JobSubmitted

@@ -6,6 +6,7 @@ not have, and so can a peer that has heard of another number of partitions (`cor
 
 from __future__ import annotations
 
+from drizzle_streams.core.offered import well_formed
 from drizzle_streams.model.ids import PartitionId
 from drizzle_streams.model.job import JobSpec, StageSpec
 from drizzle_streams.protocol.messages import BlocksReady, Offer
@@ -17,7 +18,8 @@ def fits(message: Offer | BlocksReady, spec: JobSpec) -> bool:
         case Offer(stage=stage, bounds=bounds):
             read = _stage(spec, stage)
             named = tuple(bound.partition for bound in bounds)
-            return read is not None and read.stream is not None and _has(read, named)
+            reads = read is not None and read.stream is not None and _has(read, named)
+            return reads and well_formed(message)
         case BlocksReady(stage=stage, downstream=below):
             given, taking = _stage(spec, stage), _stage(spec, below)
             return (

@@ -1,6 +1,6 @@
 """Credit that can wait: sources hear that a task is done when the batch is likely to be through.
 
-A source needs credit long before it is at its bound, `IN_FLIGHT_MAX` batches later. Said at once it comes
+A source needs credit only where it is at its bound, batches later (`core.window`). Said at once it comes
 at the worst moment: while a batch is on its way from task to task, all processors are wanted, and writing
 and reading that word takes as long as an announcement. So it is said when a share of the interval is over
 since the batch was sealed; at once, where that is over already.

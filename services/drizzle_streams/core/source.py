@@ -96,12 +96,12 @@ class Source:
             case ev.PeerUnreachable(node=node):
                 if node != COORDINATOR:
                     self._suspect(node, out)
-            case ev.BatchSealed():
+            case ev.BatchesSealed():
                 self._news = self._copy_at is None
                 self._sealed(event, now, out)
             case ev.SealFailed(job=job_id, stage=stage):
                 if (job := self.jobs.get(job_id)) is not None and stage in job.readings:
-                    job.readings[stage].sealing = False
+                    job.readings[stage].sealing = None
                     job.readings[stage].retry_at = now + SEAL_RETRY_S
             case _:
                 return
@@ -177,12 +177,11 @@ class Source:
         due = self._copy_at is not None and self._copy_at <= now
         return due or self._news or any(job.awaits_backup() for job in self.jobs.values())
 
-    def _sealed(self, event: ev.BatchSealed, now: float, out: Effects) -> None:
+    def _sealed(self, event: ev.BatchesSealed, now: float, out: Effects) -> None:
         job = self.jobs.get(event.job)
         if job is None or event.stage not in job.readings:
             return
-        job.readings[event.stage].ended = event.ended
-        job.sealed_batch(event.stage, event.batch, event.bounds, now, out)
+        job.sealed_batches(event, now, out)
         records = sum(b.records for b in event.bounds)
         known = self._unreported.get(event.job)
         if known is not None:
@@ -191,7 +190,7 @@ class Source:
             event.job,
             job.generation,
             self.settings.source,
-            event.batch,
+            event.last,
             records,
             event.backlog,
             job.copied(),

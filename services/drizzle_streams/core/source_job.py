@@ -1,20 +1,27 @@
 """One job on one source: which batches are sealed, offered, taken.
 
-Batch b of a stage is sealed when a launched group covers it, its time has come, no more than
-`IN_FLIGHT_MAX` batches before it wait to be taken (credit: slow workers make batches larger
-instead of queues longer), and the last stages are not too far behind (`core.below`). Bounds are
-durable before a batch is offered, and replay offers the very same bounds (law 4).
+Batch b of a stage is sealed when a launched group covers it, its time has come, no more batches
+before it wait to be taken than may (`core.window`: slow workers make batches larger instead of
+queues longer), and the last stages are not too far behind (`core.below`). Bounds are durable
+before a batch is offered, and replay offers the very same bounds (law 4).
+
+A source that is behind its schedule seals all batches that are due at once, and offers them by one
+message to each owner: one way to the disk, one message, and the first of them holds what waited.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from drizzle_streams.core import actions as act
+from drizzle_streams.core import events as ev
 from drizzle_streams.core.below import Below
 from drizzle_streams.core.capacity import Capacity
 from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.speculation import Copies
+from drizzle_streams.core.untold import RUN_BATCHES_MAX
+from drizzle_streams.core.window import IN_FLIGHT_MIN, in_flight_max
 from drizzle_streams.model.bounds import Bounds
 from drizzle_streams.model.ids import (
     NO_BATCH,
@@ -33,9 +40,6 @@ from drizzle_streams.model.job import JobSpec, Scheduling, StageSpec
 from drizzle_streams.model.placement import Placement
 from drizzle_streams.protocol import messages as msg
 from drizzle_streams.protocol import parts
-
-IN_FLIGHT_MAX = 8
-"""Batches offered and not yet computed; at the bound the source waits and the next batch grows."""
 
 BATCH_RECORDS_MAX = 1_000_000
 """Records that one batch takes of one partition; what lies beyond waits for the next batch."""
@@ -73,7 +77,8 @@ class StageReading:
     taken_by_all: BatchId | None = None
     """The least of them; None: to be looked up."""
     capacity: Capacity = field(default_factory=Capacity)
-    sealing: bool = False
+    sealing: BatchId | None = None
+    """The last batch whose bounds are being fixed; None: nothing is."""
     ended: bool = False
     retry_at: float = 0.0
     copies: Copies | None = None
@@ -109,6 +114,7 @@ class SourceJob:
         self._halts = False
         self.committed = NO_BATCH
         self._below = Below()
+        self._window = IN_FLIGHT_MIN
 
     def recover(self, born: Generation, stage: StageId, bounds: tuple[Bounds, ...], now: float) -> None:
         """Bounds of a run found on disk at start; offered again when a generation is assigned."""
@@ -139,6 +145,7 @@ class SourceJob:
         self.placement = assign.placement
         self.launches, self.cut_at, self._halting = [], None, None
         self._halts = any(stage.partitions_least for stage in assign.spec.stages)
+        self._window = in_flight_max(assign.spec.batch_interval_ms)
         self._open_readings(assign, out)
         self.commit(assign.committed, out)
         sealed = max((one.sealed for one in self.readings.values()), default=NO_BATCH)
@@ -212,7 +219,7 @@ class SourceJob:
     def halted(self) -> msg.Halted | None:
         """That the cut is obeyed, once, when no batch beyond is being sealed; if partitions may be split."""
         cut, readings = self._halting, self.readings.values()
-        if cut is None or any(one.sealing and one.sealed >= cut.last for one in readings):
+        if cut is None or any(one.sealing is not None and one.sealing > cut.last for one in readings):
             return None
         self._halting = None
         # Of a source that joined late `sealed` says where it begins: nothing up to there is sealed.
@@ -225,7 +232,7 @@ class SourceJob:
         for reading in self.readings.values():
             batch = BatchId(reading.sealed + 1)
             launch = self._launch_of(batch)
-            if launch is not None and not reading.sealing and self._credit(reading):
+            if launch is not None and reading.sealing is None and self._credit(reading, batch):
                 found.append((max(_due(launch, batch), reading.retry_at), reading))
         return found
 
@@ -235,9 +242,8 @@ class SourceJob:
         covering = (one for one in reversed(self.launches) if one.first <= batch <= one.last)
         return next(covering, None)
 
-    def _credit(self, reading: StageReading) -> bool:
-        ahead = reading.sealed - self._taken_by_all(reading)
-        return ahead < IN_FLIGHT_MAX and self._below.allows(BatchId(reading.sealed + 1))
+    def _credit(self, reading: StageReading, batch: BatchId) -> bool:
+        return batch <= self._taken_by_all(reading) + self._window and self._below.allows(batch)
 
     def _taken_by_all(self, reading: StageReading) -> BatchId:
         if reading.taken_by_all is None:
@@ -246,13 +252,25 @@ class SourceJob:
         return reading.taken_by_all
 
     def seal(self, reading: StageReading, now: float, out: Effects) -> None:
-        """Have the next batch's bounds fixed and made durable."""
-        reading.sealing = True
+        """Have the bounds of the next batch, and of all that are due, fixed and made durable."""
         firsts = tuple((p, reading.ends.get(p)) for p in reading.partitions)
-        batch = BatchId(reading.sealed + 1)
+        first = BatchId(reading.sealed + 1)
+        last = reading.sealing = self._due_through(reading, first, now)
         most = reading.capacity.batch_records_max(len(reading.partitions), BATCH_RECORDS_MAX)
-        waits_s = self._waits_s(batch, now)
-        out.start(act.SealBatch(self.job, reading.stage, reading.stream, batch, firsts, most, waits_s))
+        waits_s = self._waits_s(first, now)
+        place = (self.job, reading.stage, reading.stream)
+        out.start(act.SealBatches(*place, first, last, firsts, most, waits_s))
+
+    def _due_through(self, reading: StageReading, first: BatchId, now: float) -> BatchId:
+        """The last of the batches that may be sealed now, one after the other; `first` may."""
+        last = first
+        while last - first + 1 < RUN_BATCHES_MAX:
+            batch = BatchId(last + 1)
+            launch = self._launch_of(batch)
+            if launch is None or _due(launch, batch) > now or not self._credit(reading, batch):
+                break
+            last = batch
+        return last
 
     def _waits_s(self, batch: BatchId, now: float) -> float:
         """How long the batch may wait for posts that are coming in: one that is late already does not."""
@@ -262,45 +280,54 @@ class SourceJob:
         most_s = min(POSTS_AWAITED_MS, launch.interval_ms * POSTS_AWAITED_SHARE) / 1000.0
         return max(0.0, _due(launch, batch) + most_s - now)
 
-    def sealed_batch(
-        self, stage: StageId, batch: BatchId, bounds: tuple[Bounds, ...], now: float, out: Effects
-    ) -> None:
-        """Bounds are durable: offer the batch to the owners which the placement names."""
-        reading = self.readings[stage]
-        reading.sealing = False
-        reading.sealed = batch
-        kept = SealedBatch({b.partition: b for b in bounds}, now * 1000.0)
-        reading.batches[batch] = kept
-        for bound in bounds:
+    def sealed_batches(self, event: ev.BatchesSealed, now: float, out: Effects) -> None:
+        """Bounds are durable: offer the batches to the owners which the placement names."""
+        reading = self.readings[event.stage]
+        reading.ended = event.ended
+        reading.sealing = None
+        reading.sealed = event.last
+        batches = [BatchId(batch) for batch in range(event.first, event.last + 1)]
+        for batch in batches:
+            reading.batches[batch] = SealedBatch({}, now * 1000.0)
+        for bound in event.bounds:
+            reading.batches[bound.batch].bounds[bound.partition] = bound
             reading.ends[bound.partition] = bound.end
-        reading.capacity.offered(batch, sum(bound.records for bound in bounds), now)
-        self.launches = [launch for launch in self.launches if launch.last >= batch]
-        self._offer(reading, batch, reading.partitions, None, out)
+        for batch in batches:
+            records = sum(bound.records for bound in reading.batches[batch].bounds.values())
+            reading.capacity.offered(batch, records, now)
+        self.launches = [launch for launch in self.launches if launch.last >= event.last]
+        self._offer(reading, batches, reading.partitions, None, out)
 
     def _offer(
         self,
         reading: StageReading,
-        batch: BatchId,
+        batches: list[BatchId],
         partitions: tuple[PartitionId, ...],
         only: WorkerId | None,
         out: Effects,
     ) -> None:
-        kept = reading.batches[batch]
-        by_owner: dict[WorkerId, list[Bounds]] = {}
+        """Offer consecutive batches of some partitions to their owners, or to one of them."""
+        by_owner: dict[WorkerId, list[PartitionId]] = {}
         for partition in partitions:
             owner = self.placement.owner(reading.stage, partition)
             if only is None or owner == only:
-                by_owner.setdefault(owner, []).append(kept.bounds[partition])
-        for owner, bounds in by_owner.items():
-            out.send(NodeId(owner), self._offer_of(reading, batch, tuple(bounds)))
+                by_owner.setdefault(owner, []).append(partition)
+        for owner, owned in by_owner.items():
+            out.send(NodeId(owner), self._offer_of(reading, batches, owned))
 
     def _offer_of(
-        self, reading: StageReading, batch: BatchId, bounds: tuple[Bounds, ...], *, copy: bool = False
+        self,
+        reading: StageReading,
+        batches: list[BatchId],
+        partitions: Sequence[PartitionId],
+        *,
+        copy: bool = False,
     ) -> msg.Offer:
-        sealed_at_ms = reading.batches[batch].sealed_at_ms
-        return msg.Offer(
-            self.job, self.generation, self.source, reading.stage, batch, sealed_at_ms, bounds, copy
-        )
+        kept = [reading.batches[batch] for batch in batches]
+        sealed_at_ms = tuple(one.sealed_at_ms for one in kept)
+        bounds = tuple(one.bounds[partition] for one in kept for partition in partitions)
+        place = (self.job, self.generation, self.source, reading.stage)
+        return msg.Offer(*place, batches[0], sealed_at_ms, bounds, copy)
 
     def offer_again(
         self,
@@ -311,10 +338,17 @@ class SourceJob:
         first: BatchId = NO_BATCH,
     ) -> None:
         """Offer every sealed batch that its owner has not taken, oldest first."""
+        held: list[BatchId] = []
+        of: tuple[PartitionId, ...] = ()
         for batch in sorted(reading.batches):
             open_ = tuple(p for p in partitions if batch > max(reading.taken.get(p, NO_BATCH), first - 1))
+            if held and (open_ != of or batch != held[-1] + 1 or len(held) >= RUN_BATCHES_MAX):
+                self._offer(reading, held, of, only, out)
+                held = []
             if open_:
-                self._offer(reading, batch, open_, only, out)
+                held, of = [*held, batch], open_
+        if held:
+            self._offer(reading, held, of, only, out)
 
     def taken(self, taken: msg.Taken, now: float) -> None:
         """A worker computed an offered batch: credit, if it is the owner's own and no copy."""
@@ -350,15 +384,13 @@ class SourceJob:
         for reading in self.readings.values():
             if reading.copies is None:
                 continue
-            newest = list(reading.batches)[-IN_FLIGHT_MAX:]
+            newest = list(reading.batches)[-self._window :]
             sealed_at_ms = {batch: reading.batches[batch].sealed_at_ms for batch in newest}
             taken = {p: reading.taken.get(p, NO_BATCH) for p in reading.partitions}
             owners = {p: self.placement.owner(reading.stage, p) for p in reading.partitions}
             copies, next_ms = reading.copies.due(now * 1000.0, sealed_at_ms, taken, owners)
             for copy in copies:
-                kept = reading.batches[copy.batch]
-                bounds = tuple(kept.bounds[p] for p in copy.partitions)
-                out.send(NodeId(copy.to), self._offer_of(reading, copy.batch, bounds, copy=True))
+                out.send(NodeId(copy.to), self._offer_of(reading, [copy.batch], copy.partitions, copy=True))
             if next_ms is not None:
                 times.append(next_ms / 1000.0)
         return min(times, default=None)

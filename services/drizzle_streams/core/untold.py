@@ -18,10 +18,11 @@ is held: it announces what lies here anew (`JobBlocks._announce_all`), to owners
 from __future__ import annotations
 
 from drizzle_streams.core.retained import Run, run_of
+from drizzle_streams.core.window import IN_FLIGHT_MAX
 from drizzle_streams.model.ids import BatchId, PartitionId, StageId
 
-RUN_BATCHES_MAX = 16
-"""Batches that one announcement speaks of, at most, where their blocks are to ride along."""
+RUN_BATCHES_MAX = IN_FLIGHT_MAX
+"""Batches that one message speaks of, at most, where what it names is to ride along."""
 
 
 class Untold:

@@ -19,6 +19,7 @@ from drizzle_streams.core.fitting import fits
 from drizzle_streams.core.late_sources import awaited
 from drizzle_streams.core.later import Later
 from drizzle_streams.core.machine import Effects
+from drizzle_streams.core.offered import offered_batches
 from drizzle_streams.core.retained import Retained, Run
 from drizzle_streams.core.untold import Untold
 from drizzle_streams.model.ids import (
@@ -203,8 +204,10 @@ class JobBlocks:
     def _local_blocks(self, ready: msg.BlocksReady) -> None:
         """Blocks that are here, of each batch of an announcement that is not computed yet."""
         first = max(ready.first, self._oldest(ready.downstream))
-        for batch in range(first, ready.last + 1):
-            self._arrived(_fragment(ready, BatchId(batch)), ready.sealed_at_ms[batch - ready.first])
+        last = min(ready.last, self._newest(ready.downstream))
+        if first <= last:
+            sealed_at_ms = ready.sealed_at_ms[first - ready.first : last - ready.first + 1]
+            self.arrivals[ready.downstream].add_range(_fragment(ready, BatchId(first)), sealed_at_ms)
 
     # --- arrivals -------------------------------------------------------------------------
 
@@ -218,9 +221,7 @@ class JobBlocks:
             return
         if isinstance(message, msg.BlocksReady):
             self.blocks_ready(message, carried=False, out=out)
-            return
-        offered = mask_of(tuple(b.partition for b in message.bounds))
-        if not self.arrivals[message.stage].complete_input(message.batch, act.INPUT, offered):
+        else:
             self.offered(message, carried=False, out=out)
 
     def blocks_ready(self, ready: msg.BlocksReady, *, carried: bool, out: Effects) -> None:
@@ -254,7 +255,7 @@ class JobBlocks:
             self._fetch(fetch, out)
 
     def offered(self, offer: msg.Offer, *, carried: bool, out: Effects) -> None:
-        """A sealed batch is offered: its records came along or are pulled from the source.
+        """Sealed batches are offered: their records came along or are pulled from the source.
 
         What is computed already is credited again: the credit may have been refused with an
         older generation, and a source without credit seals nothing.
@@ -263,34 +264,30 @@ class JobBlocks:
             self._offered_copy(offer, carried=carried, out=out)
             return
         self._credit_again(offer, out)
-        if not self._oldest(offer.stage) <= offer.batch <= self._newest(offer.stage):
-            return
-        partitions = tuple(b.partition for b in offer.bounds)
-        fragment = act.Fragment(
-            offer.job, offer.stage, act.INPUT, offer.batch, NodeId(offer.source), partitions, partitions
-        )
-        if carried:
-            self._arrived(fragment, offer.sealed_at_ms)
-        else:
-            self._fetch(act.FetchInput(fragment, offer.source, offer.bounds, offer.sealed_at_ms), out)
+        oldest, newest = self._oldest(offer.stage), self._newest(offer.stage)
+        table = self.arrivals[offer.stage]
+        for one in offered_batches(offer):
+            if not oldest <= one.fragment.batch <= newest:
+                continue
+            if carried:
+                table.add(one.fragment, one.sealed_at_ms)
+            elif not table.complete_input(one.fragment.batch, act.INPUT, mask_of(one.fragment.wanted)):
+                self._fetch(act.FetchInput(one.fragment, offer.source, one.bounds, one.sealed_at_ms), out)
 
     def _offered_copy(self, offer: msg.Offer, *, carried: bool, out: Effects) -> None:
         """Somebody is late: compute it here as well, unless we are late ourselves."""
         own = self._of_stage(offer.stage)
-        if not own or any(cohort.computed < offer.batch for cohort in own):
-            return
-        partitions = tuple(b.partition for b in offer.bounds)
-        fragment = act.Fragment(
-            offer.job, offer.stage, act.INPUT, offer.batch, NodeId(offer.source), partitions, partitions
-        )
-        if self.copies.offer(CopyTask(fragment, offer.sealed_at_ms, here=carried)) and not carried:
-            self._fetch(act.FetchInput(fragment, offer.source, offer.bounds, offer.sealed_at_ms), out)
+        for one in offered_batches(offer):
+            if not own or any(cohort.computed < one.fragment.batch for cohort in own):
+                return
+            if self.copies.offer(CopyTask(one.fragment, one.sealed_at_ms, here=carried)) and not carried:
+                self._fetch(act.FetchInput(one.fragment, offer.source, one.bounds, one.sealed_at_ms), out)
 
     def _credit_again(self, offer: msg.Offer, out: Effects) -> None:
         offered = frozenset(b.partition for b in offer.bounds)
         for cohort in self._of_stage(offer.stage):
             mine = tuple(p for p in cohort.partitions if p in offered)
-            if mine and cohort.computed >= offer.batch:
+            if mine and cohort.computed >= offer.first:
                 out.send(NodeId(offer.source), self.taken(offer.stage, mine, cohort.computed))
 
     def taken(self, stage: StageId, partitions: tuple[PartitionId, ...], batch: BatchId) -> msg.Taken:

@@ -345,17 +345,18 @@ class StopJob:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A sealed batch of some stream partitions, for their owner; records ride along or are pulled.
+    """Sealed batches of some stream partitions, for their owner; records ride along or are pulled.
 
-    `copy`: for somebody else, because the owner is late with it (`core.speculation`).
+    They are those from `first` on, as many as there are times of sealing (cluster time), each with bounds of
+    the same partitions. `copy`: for somebody else, because the owner is late with it (`core.speculation`).
     """
 
     job: JobId
     generation: Generation
     source: SourceId
     stage: StageId
-    batch: BatchId
-    sealed_at_ms: float
+    first: BatchId
+    sealed_at_ms: tuple[float, ...]
     bounds: tuple[Bounds, ...]
     copy: bool = False
 

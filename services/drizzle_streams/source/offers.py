@@ -14,20 +14,20 @@ from drizzle_streams.model.bounds import Bounds
 from drizzle_streams.model.ids import BatchId, JobId, PartitionId, StageId
 
 INLINE_OFFER_BYTES_MAX = 1024 * 1024
-"""Entries that ride along with one offer; larger ones are pulled."""
+"""Entries that ride along with one offer, of all its batches; larger ones are pulled."""
 KEPT_BYTES_MAX = 16 * 1024 * 1024
 """Entries kept for offers, of all jobs; the oldest batch goes first."""
 KEPT_BATCHES_MAX = 64
 """Batches kept for offers, of all jobs."""
 
-BatchKey = tuple[JobId, StageId, BatchId]
+Reader = tuple[JobId, StageId]
 
 
 class OfferPayloads:
     """Encoded entries by batch and partition; bounded."""
 
     def __init__(self) -> None:
-        self._batches: OrderedDict[BatchKey, Mapping[PartitionId, bytes]] = OrderedDict()
+        self._batches: OrderedDict[tuple[Reader, BatchId], Mapping[PartitionId, bytes]] = OrderedDict()
         self._bytes = 0
 
     @property
@@ -35,19 +35,20 @@ class OfferPayloads:
         """Bytes kept."""
         return self._bytes
 
-    def keep(self, key: BatchKey, entries: Mapping[PartitionId, bytes]) -> None:
+    def keep(self, reader: Reader, batch: BatchId, entries: Mapping[PartitionId, bytes]) -> None:
         """Hold the entries of a sealed batch; partitions that are too large are left out."""
+        key = (reader, batch)
         self._forget(key)
         self._batches[key] = entries
         self._bytes += sum(map(len, entries.values()))
         while len(self._batches) > KEPT_BATCHES_MAX or self._bytes > KEPT_BYTES_MAX:
             self._forget(next(iter(self._batches)))
 
-    def payload(self, key: BatchKey, bounds: Iterable[Bounds]) -> bytes | None:
+    def payload(self, reader: Reader, bounds: Iterable[Bounds]) -> bytes | None:
         """The entries of these bounds, in their order; None if they do not fit or are not held."""
-        held = self._batches.get(key, {})
         pieces: list[bytes] = []
         for bound in bounds:
+            held = self._batches.get((reader, bound.batch), {})
             piece = held.get(bound.partition) if bound.records else b""
             if piece is None:
                 return None
@@ -57,8 +58,8 @@ class OfferPayloads:
 
     def forget_job(self, job: JobId) -> None:
         """Nobody will be offered these batches again."""
-        for key in [key for key in self._batches if key[0] == job]:
+        for key in [key for key in self._batches if key[0][0] == job]:
             self._forget(key)
 
-    def _forget(self, key: BatchKey) -> None:
+    def _forget(self, key: tuple[Reader, BatchId]) -> None:
         self._bytes -= sum(map(len, self._batches.pop(key, {}).values()))

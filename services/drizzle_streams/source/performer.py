@@ -1,8 +1,8 @@
 """Does what the source machine starts: opens, seals, trims, lets go; in order per job, off the loop.
 
-The order of a seal is a promise (law 4): where the batch ends is read off the log, the records
+The order of a seal is a promise (law 4): where batches end is read off the log, the records
 are forced to the disk as the durability wants, then the bounds; only then is the machine told,
-which offers the batch. A full disk is a seal that is tried again; a broken one ends the service.
+which offers the batches. A full disk is a seal that is tried again; a broken one ends the service.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
 from drizzle_streams.errors import DrizzleError, ProtocolError, StoreError, explain
 from drizzle_streams.model.bounds import Bounds
-from drizzle_streams.model.ids import JobId, NodeId, Offset, PartitionId, StageId
+from drizzle_streams.model.ids import BatchId, JobId, NodeId, Offset, PartitionId, StageId
 from drizzle_streams.protocol.messages import Message, Offer
 from drizzle_streams.source.chains import NEEDED_WAITING_MAX, Chains, Work
 from drizzle_streams.source.files import WriteRefusedError
@@ -30,7 +30,7 @@ BATCH_BYTES_MAX = 16 * 1024 * 1024
 
 Tell = Callable[[str, str, str], None]
 """Adds a line to the story: (kind, text, job)."""
-Sealed = Callable[[ev.BatchSealed], None]
+Sealed = Callable[[ev.BatchesSealed], None]
 
 
 class SourcePerformer:
@@ -65,7 +65,7 @@ class SourcePerformer:
         match action:
             case act.OpenStream():
                 self._must(action.job, lambda: self._open(action))
-            case act.SealBatch():
+            case act.SealBatches():
                 if not self._chains.add(action.job, lambda: self._seal(action)):
                     self._failed_to_seal(action, "too much waits for the disk")
             case act.TrimInput():
@@ -94,7 +94,7 @@ class SourcePerformer:
         """An offer's records ride along if they are few: entries in the order of the bounds."""
         if not isinstance(message, Offer):
             return None
-        return self.offers.payload((message.job, message.stage, message.batch), message.bounds)
+        return self.offers.payload((message.job, message.stage), message.bounds)
 
     def absorb(self, sender: NodeId, message: Message, payload: bytes) -> bool:  # noqa: ARG002 - the protocol's
         """No payload is for a source."""
@@ -125,7 +125,7 @@ class SourcePerformer:
             return reading
         return await self._runs.open(key, wanted.partitions, wanted.start_from)
 
-    async def _seal(self, action: act.SealBatch) -> None:
+    async def _seal(self, action: act.SealBatches) -> None:
         try:
             reading = await self._reading(action.job, action.stage)
             records = reading.log if isinstance(reading.log, StreamLog) else None  # files have no log
@@ -142,20 +142,21 @@ class SourcePerformer:
             self._failed_to_seal(action, str(error))
             return
         reading.take(bounds)
-        entries = {} if records is None else await _entries(records, reading, bounds)
-        self.offers.keep((action.job, action.stage, action.batch), entries)
-        sealed = ev.BatchSealed(
-            action.job, action.stage, action.batch, bounds, reading.backlog, reading.ended
-        )
+        for batch in range(action.first, action.last + 1):
+            mine = tuple(bound for bound in bounds if bound.batch == batch)
+            entries = {} if records is None else await _entries(records, reading, mine)
+            self.offers.keep((action.job, action.stage), BatchId(batch), entries)
+        place = (action.job, action.stage, action.first, action.last)
+        sealed = ev.BatchesSealed(*place, bounds, reading.backlog, reading.ended)
         self._on_sealed(sealed)
         self.post(sealed)
 
-    def _failed_to_seal(self, action: act.SealBatch, reason: str) -> None:
+    def _failed_to_seal(self, action: act.SealBatches, reason: str) -> None:
         log.warning(
             "a batch could not be sealed: it is tried again",
-            extra={"job": action.job, "batch": action.batch, "reason": reason},
+            extra={"job": action.job, "batch": action.first, "reason": reason},
         )
-        self.post(ev.SealFailed(action.job, action.stage, action.batch, reason))
+        self.post(ev.SealFailed(action.job, action.stage, action.first, reason))
 
     async def _trim(self, action: act.TrimInput) -> None:
         reading = self._runs.get(action.job, action.stage)
@@ -181,16 +182,20 @@ def _of(wanted: act.OpenStream, action: act.ReleaseInput) -> bool:
     return wanted.job == action.job and wanted.born == action.born
 
 
-def _cut(reading: Reading, action: act.SealBatch) -> tuple[Bounds, ...]:
-    """Where the batch ends in each partition, as of now."""
-
-    def bound(partition: PartitionId, first: Offset | None) -> Bounds:
-        number = reading.local[partition]
-        start = reading.start(number) if first is None else first
-        end = reading.log.cut(number, start, action.records_max, BATCH_BYTES_MAX)
-        return Bounds(action.batch, partition, start, Offset(end))
-
-    return tuple(bound(partition, first) for partition, first in action.firsts)
+def _cut(reading: Reading, action: act.SealBatches) -> tuple[Bounds, ...]:
+    """Where each batch ends in each partition, as of now."""
+    starts = {
+        partition: reading.start(reading.local[partition]) if first is None else first
+        for partition, first in action.firsts
+    }
+    bounds: list[Bounds] = []
+    for batch in range(action.first, action.last + 1):
+        for partition, start in starts.items():
+            number = reading.local[partition]
+            end = Offset(reading.log.cut(number, start, action.records_max, BATCH_BYTES_MAX))
+            bounds.append(Bounds(BatchId(batch), partition, start, end))
+            starts[partition] = end
+    return tuple(bounds)
 
 
 async def _entries(log: StreamLog, reading: Reading, bounds: tuple[Bounds, ...]) -> dict[PartitionId, bytes]:

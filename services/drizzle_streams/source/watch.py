@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from drizzle_streams.core.events import BatchSealed
+from drizzle_streams.core.events import BatchesSealed
 from drizzle_streams.errors import BackPressureError, DrizzleError, ProtocolError
 from drizzle_streams.source.ingest import Ingest
 from drizzle_streams.source.log import StreamLog
@@ -52,10 +52,10 @@ class Watch:
 
         return measured
 
-    def sealed(self, event: BatchSealed) -> None:
-        """A batch was sealed."""
+    def sealed(self, event: BatchesSealed) -> None:
+        """Batches were sealed."""
         self._jobs.add(event.job)
-        self._metrics.batches_sealed.of(event.job).inc()
+        self._metrics.batches_sealed.of(event.job).inc(event.last - event.first + 1)
 
     def refresh(self) -> None:
         """Bring the metrics up to the moment: called at each scrape."""

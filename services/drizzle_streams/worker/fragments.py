@@ -86,15 +86,20 @@ class FragmentStore:
 
 
 def input_of(bounds: Sequence[Bounds], data: bytes) -> Input:
-    """Encoded entries, taken apart by the bounds they belong to; raises `CorruptError`.
+    """Encoded entries of one batch, taken apart by the bounds they belong to; raises `CorruptError`."""
+    return inputs_of([bounds], data)[0]
+
+
+def inputs_of(batches: Sequence[Sequence[Bounds]], data: bytes) -> list[Input]:
+    """Encoded entries, taken apart by batches and the bounds they belong to; raises `CorruptError`.
 
     They come in the order of the bounds. A source numbers partitions within its own log, so it
     is the bounds that say which partition of the stream an entry belongs to.
     """
     entries = iter(decode_entries(data))
-    found = {bound.partition: tuple(_within(bound, entries)) for bound in bounds}
+    found = [{bound.partition: tuple(_within(bound, entries)) for bound in bounds} for bounds in batches]
     if (extra := next(entries, None)) is not None:
-        raise _not_these(bounds[-1] if bounds else None, extra)
+        raise _not_these(None, extra)
     return found
 
 

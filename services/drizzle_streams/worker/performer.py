@@ -13,13 +13,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from drizzle_streams.core import actions as act
+from drizzle_streams.core.offered import offered_batches
 from drizzle_streams.errors import CorruptError
 from drizzle_streams.model.ids import JobId, NodeId
 from drizzle_streams.protocol.messages import BlocksReady, Message, Offer
 from drizzle_streams.worker.bench import Bench
 from drizzle_streams.worker.counters import Refusal
 from drizzle_streams.worker.fetching import Fetching
-from drizzle_streams.worker.fragments import input_of
+from drizzle_streams.worker.fragments import inputs_of
 from drizzle_streams.worker.gate import fits
 from drizzle_streams.worker.jobs import JobRun
 from drizzle_streams.worker.loading import load_program
@@ -99,10 +100,9 @@ class WorkerPerformer:
 
     def _keep(self, message: Message, payload: bytes) -> None:
         if isinstance(message, Offer):
-            partitions = tuple(bound.partition for bound in message.bounds)
-            place = (message.job, message.stage, act.INPUT, message.batch, NodeId(message.source))
-            fragment = act.Fragment(*place, partitions, partitions)
-            self.bench.fragments.put_input(fragment, input_of(message.bounds, payload))
+            inputs = inputs_of([one.bounds for one in offered_batches(message)], payload)
+            for one, content in zip(offered_batches(message), inputs, strict=True):
+                self.bench.fragments.put_input(one.fragment, content)
         elif isinstance(message, BlocksReady):
             for fragment, blocks in detached(message, payload):
                 self.bench.fragments.put_blocks(fragment, blocks)
