@@ -189,6 +189,41 @@ def test_who_has_many_links_acknowledges_more_rarely() -> None:
     assert [(node, envelope.ack) for node, envelope, _ in a.flush(due or 0.0)] == [(B, 1)]
 
 
+def deadlines_after(links: int) -> tuple[list[float], float, int]:
+    """When a node looks after each of so many peers has said one thing, a millisecond after the other.
+
+    Also how late the latest acknowledgement left, in seconds, and how many did.
+    """
+    box, due, acknowledged, latest = Outbox(A, 1), dict[NodeId, float](), 0, 0.0
+    for number in range(links):
+        other, now = Outbox(NodeId(f"n{number}"), 1), 10.0 + number / 1000.0
+        other.send(A, said(number))
+        ((_, envelope, _),) = other.flush(now)
+        hear(box, envelope, now)
+        assert box.flush(now) == []
+        due[envelope.sender] = now + ob.ack_delay_s(number + 1)
+    looks: list[float] = []
+    while (at := box.next_deadline()) is not None and acknowledged < links:
+        looks.append(at)
+        for to, envelope, _ in box.flush(at):
+            assert not envelope.items
+            assert at >= due[to]
+            acknowledged, latest = acknowledged + 1, max(latest, at - due[to])
+    return looks, latest, acknowledged
+
+
+def test_a_node_of_many_links_looks_at_those_together_that_are_due() -> None:
+    looks, latest, acknowledged = deadlines_after(ob.ACK_LINKS_FEW)
+    assert (len(looks), acknowledged, latest) == (ob.ACK_LINKS_FEW, ob.ACK_LINKS_FEW, 0.0)
+    links = 3 * ob.ACK_LINKS_FEW
+    looks, latest, acknowledged = deadlines_after(links)
+    assert acknowledged == links
+    assert latest <= ob.LOOK_EVERY_S + 1e-9
+    # Those that were noted while links were few, and then one look for all of a span.
+    span_s = ob.ACK_DELAY_S_MAX + links / 1000.0 + ob.LOOK_EVERY_S
+    assert len(looks) <= ob.ACK_LINKS_FEW + span_s / ob.LOOK_EVERY_S
+
+
 def test_who_is_spoken_to_first_hears_first() -> None:
     a = Outbox(A, 1)
     for first, second in ((B, C), (C, B)):

@@ -17,12 +17,14 @@ in order, as long as both lives last. Rules:
   until something does, a back-off stays. Repeats leave apart from what is new, and marked: a driver drops
   them while what was said before has yet to leave.
 - A turn looks at the links it touched and at those whose deadline may have passed: with many peers
-  a turn concerns one of them. So `next_deadline` may be early, never late.
+  a turn concerns one of them. So `next_deadline` may be early, never late, but for the multiples of
+  LOOK_EVERY_S at which a node of many links looks at all that are due since: a turn for each costs more.
 """
 
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -35,6 +37,8 @@ ACK_DELAY_PER_LINK_S = 0.012
 """So much longer for each link beyond those few."""
 ACK_DELAY_S_MAX = 0.5
 """Nobody waits longer for that. Its peers repeat the first of what they say, and know from then on."""
+LOOK_EVERY_S = 0.02
+"""Where links are many, acknowledgements and repeats wait for the next multiple of that."""
 RESEND_AFTER_S = 0.3
 RESEND_AFTER_S_MAX = 2.0
 ANSWER_SLACK = 1.5
@@ -206,9 +210,14 @@ class Outbox:
     def _note_deadlines(self, node: NodeId, link: Link) -> None:
         """Have the link looked at in time. What is noted is ever earlier, so the last is the next to come."""
         for at in (link.resend_at, link.ack_at):
-            if at is not None and (not link.noted or at < link.noted[-1]):
-                link.noted.append(at)
-                heapq.heappush(self._due, (at, link.made, node))
+            if at is None or (link.noted and at >= link.noted[-1]):
+                continue
+            if len(self._links) > ACK_LINKS_FEW:
+                at = max(at, math.ceil(at / LOOK_EVERY_S) * LOOK_EVERY_S)  # rounding may not make it early
+                if link.noted and at >= link.noted[-1]:
+                    continue
+            link.noted.append(at)
+            heapq.heappush(self._due, (at, link.made, node))
 
     def _meet(self, link: Link, envelope: Envelope) -> bool:
         restarted = 0 < link.peer_session < envelope.session
