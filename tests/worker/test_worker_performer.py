@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from dataclasses import replace
 from typing import Any
@@ -11,12 +12,13 @@ import pytest
 
 import drizzle_streams as dz
 from drizzle_streams.connectors.base import Sink, SinkSettings
-from drizzle_streams.connectors.memory import memory
+from drizzle_streams.connectors.memory import MemorySink, memory
 from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
 from drizzle_streams.model.ids import COORDINATOR, BatchId, CohortId, Generation, JobId, NodeId, StageId
 from drizzle_streams.model.replanning import StageChoice, StageSeen
 from drizzle_streams.model.task import TaskKey
+from drizzle_streams.worker import storing as storing_module
 from drizzle_streams.worker.execution import LATE_REASON
 from drizzle_streams.worker.jobs import JobRun
 from tests.worker.conftest import World
@@ -447,6 +449,47 @@ async def test_snapshots_that_cannot_keep_up_fail_and_the_next_is_tried(world: W
     await until(lambda: len(a.events.seen) - a.events.taken == 3, "all three ended")
     kinds = sorted(type(event).__name__ for event in a.events.seen[a.events.taken :])
     assert kinds == ["SnapshotFailed", "SnapshotTaken", "SnapshotTaken"]
+
+
+@pytest.mark.parametrize("sink_hangs", [False, True])
+async def test_rows_go_before_the_snapshot_of_their_batch_but_do_not_hold_it_up(
+    world: World, monkeypatch, sink_hangs: bool
+) -> None:
+    a, b = await world.pair()
+    await a.open(A)
+    await exchanged(a, b, 0)
+    await a.reduce(0, A, [piece(a, 0, A, A), piece(b, 0, B, A)])
+    gate, storing, order = asyncio.Event(), asyncio.Event(), list[str]()
+    write, put = MemorySink.write, world.snapshots.put
+
+    async def writes(self, rows) -> None:
+        if sink_hangs:
+            await gate.wait()
+        else:
+            await asyncio.wait({asyncio.create_task(storing.wait())}, timeout=0.05)
+        await write(self, rows)
+        order.append("rows")
+
+    async def puts(*stored):
+        order.append("state")
+        storing.set()
+        return await put(*stored)
+
+    if not sink_hangs:
+        monkeypatch.setattr(storing_module, "ROWS_FIRST_S_MAX", 30.0)
+    monkeypatch.setattr(MemorySink, "write", writes)
+    monkeypatch.setattr(world.snapshots, "put", puts)
+    a.performer.perform(act.WriteOutput(JOB, REDUCE, COHORT, BatchId(0), BatchId(0)))
+    a.performer.perform(act.TakeSnapshot(JOB, REDUCE, COHORT, BatchId(0)))
+    if sink_hangs:
+        await a.events.next(ev.SnapshotTaken)
+        gate.set()
+        await a.events.next(ev.OutputWritten)
+        assert order == ["state", "rows"]
+    else:
+        await a.events.next(ev.OutputWritten)
+        await a.events.next(ev.SnapshotTaken)
+        assert order == ["rows", "state"]
 
 
 @pytest.mark.parametrize("damage", ["missing", "changed"])

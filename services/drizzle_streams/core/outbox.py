@@ -212,12 +212,16 @@ class Outbox:
         for at in (link.resend_at, link.ack_at):
             if at is None or (link.noted and at >= link.noted[-1]):
                 continue
-            if len(self._links) > ACK_LINKS_FEW:
-                at = max(at, math.ceil(at / LOOK_EVERY_S) * LOOK_EVERY_S)  # rounding may not make it early
-                if link.noted and at >= link.noted[-1]:
-                    continue
-            link.noted.append(at)
-            heapq.heappush(self._due, (at, link.made, node))
+            look_at = self._look_at(at)
+            if not link.noted or look_at < link.noted[-1]:
+                link.noted.append(look_at)
+                heapq.heappush(self._due, (look_at, link.made, node))
+
+    def _look_at(self, due: float) -> float:
+        """When a deadline is looked at: then, or with others where links are many. Never before it."""
+        if len(self._links) <= ACK_LINKS_FEW:
+            return due
+        return max(due, math.ceil(due / LOOK_EVERY_S) * LOOK_EVERY_S)
 
     def _meet(self, link: Link, envelope: Envelope) -> bool:
         restarted = 0 < link.peer_session < envelope.session

@@ -193,7 +193,7 @@ class WorkerJob(JobLaunches):
         out.send(fragment.sender, self.taken(stage, fragment.partitions, fragment.batch))
 
     def finished(self, key: TaskKey, now: float, out: Effects) -> None:
-        """A batch is computed: announce its blocks, write its rows, maybe snapshot, give credit."""
+        """A batch is computed: announce its blocks, give credit, write its rows, maybe snapshot."""
         copy = self.copies.ended(key)
         if copy is not None:
             self._copied(copy, out)
@@ -213,12 +213,12 @@ class WorkerJob(JobLaunches):
             self._finished(cohort, key.batch, sealed_at_ms, now, out)
         elif says(self.spec, stage, key.batch, self.say_every):
             self.credit_below(cohort, None, out)
-        if (key.batch + 1) % self.snapshot_every == 0 or key.batch == self.boundary:
-            self._store(cohort, out)
         if stage.writes_output:
             self._write(cohort, out)
         else:
             self._done(cohort, key.batch, now)
+        if (key.batch + 1) % self.snapshot_every == 0 or key.batch == self.boundary:
+            self._store(cohort, out)
         self._settle(cohort, now, out)
 
     def _finished(

@@ -6,6 +6,7 @@ get values and give values back.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -42,6 +43,8 @@ class Cohort:
     outputs: dict[BatchId, Output] = field(default_factory=dict[BatchId, Output])
     merging: bool = False
     merged: tuple[Compaction, Compacted] | None = None
+    writing: asyncio.Task[None] | None = None
+    """The last write of its rows."""
 
     def take_outputs(self, first: BatchId, last: BatchId) -> list[tuple[BatchId, Output]]:
         """The rows of batches first..last, in order; they are the caller's from now on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -19,6 +20,9 @@ from drizzle_streams.worker.programs import failure
 
 log = logging.getLogger("drizzle.worker")
 
+ROWS_FIRST_S_MAX = 0.1
+"""Storing begins when the rows before it are written, since somebody waits for those; or after so long."""
+
 
 def write_output(job: JobRun, action: act.WriteOutput) -> None:
     """Write the rows of computed batches; ends in OutputWritten or OutputFailed.
@@ -28,8 +32,9 @@ def write_output(job: JobRun, action: act.WriteOutput) -> None:
     cohort = job.cohorts.get(action.cohort)
     outputs = [] if cohort is None else cohort.take_outputs(action.first, action.last)
     sink = job.sinks.get(action.stage)
-    if sink is not None and any(output.rows for _, output in outputs):
-        job.bench.tasks.start(_write(job, action, sink, outputs), f"output of {job.spec.run}")
+    if cohort is not None and sink is not None and any(output.rows for _, output in outputs):
+        writing = _write(job, action, sink, outputs)
+        cohort.writing = job.bench.tasks.start(writing, f"output of {job.spec.run}")
     else:
         _written(job, action, outputs)
 
@@ -87,6 +92,8 @@ async def _capture(job: JobRun, cohort: Cohort, action: act.TakeSnapshot, genera
 async def _store(
     job: JobRun, cohort: Cohort, state: StageState, action: act.TakeSnapshot, generation: Generation
 ) -> None:
+    if cohort.writing is not None:
+        await asyncio.wait({cohort.writing}, timeout=ROWS_FIRST_S_MAX)
     started = job.bench.clock.now()
     try:
         ref, written = await cohort.line.take(state, generation)
