@@ -206,8 +206,9 @@ class Member:
         await self._transport.start()
         closing.push_async_callback(self._transport.close)
         clock, work = ClusterClock(), IdleWork()
-        node = Node(self._node, int(clock.now() * 1000), self._role(self._server.address))
-        self.driver = Driver(node, clock, self._transport, work)
+        role = self._role(self._server.address)
+        node = Node(self._node, int(clock.now() * 1000), role)
+        self.driver = Driver(node, clock, self._transport, work, punctual=isinstance(role, Source))
         work.post = self.driver.post
         tasks.start(LeaderWatch([self._coordinator], self.driver).run(), f"leader watch of {self._node}")
         tasks.start(self.driver.run(), f"driver of {self._node}")

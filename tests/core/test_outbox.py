@@ -224,6 +224,65 @@ def test_a_node_of_many_links_looks_at_those_together_that_are_due() -> None:
     assert len(looks) <= ob.ACK_LINKS_FEW + span_s / ob.LOOK_EVERY_S
 
 
+def of_many_links() -> Outbox:
+    box = Outbox(A, 1)
+    for number in range(ob.ACK_LINKS_FEW + 1):
+        hear(box, Envelope(NodeId(f"n{number}"), 1, 1, 0, 0, 0, ()), 0.0)
+    box.flush(0.0)
+    return box
+
+
+def left(box: Outbox, now: float) -> list[list[int]]:
+    """What left for B, by frames."""
+    frames = [envelope.items for to, envelope, _ in box.flush(now) if to == B]
+    return [numbers(tuple((item.message, False) for item in items)) for items in frames]
+
+
+def test_what_may_wait_leaves_along_with_what_is_said_next_and_in_its_order() -> None:
+    box = of_many_links()
+    box.send(B, said(1), along=True)
+    assert left(box, 1.0) == []
+    box.send(B, said(2), along=True)
+    assert left(box, 1.1) == []
+    box.send(B, said(3))
+    assert left(box, 1.2) == [[1, 2, 3]]
+    assert box.waiting(B) == 3
+    box.send(B, said(4), along=True)
+    box.send(B, said(5), once=True)
+    assert left(box, 1.25) == [[5, 4]]
+
+
+def test_what_may_wait_leaves_with_an_acknowledgement_or_at_its_bound() -> None:
+    box = of_many_links()
+    box.send(B, said(1), along=True)
+    assert left(box, 1.0) == []
+    due = box.next_deadline()
+    assert due is not None
+    assert 1.0 + ob.ALONG_S_MAX <= due < 1.0 + ob.ALONG_S_MAX + ob.LOOK_EVERY_S
+    assert left(box, due) == [[1]]
+    hear(box, Envelope(B, 1, 1, 1, 1, 1, (Item(1, said(0)),)), 2.0)
+    box.send(B, said(2), along=True)
+    assert left(box, 2.0) == []
+    assert left(box, 2.0 + ob.ack_delay_s(ob.ACK_LINKS_FEW + 2) + ob.LOOK_EVERY_S) == [[2]]
+
+
+def test_where_links_are_few_nothing_waits_for_company() -> None:
+    box = Outbox(A, 1)
+    box.send(B, said(1), along=True)
+    assert left(box, 1.0) == [[1]]
+
+
+def test_what_waits_for_company_goes_with_the_numbering() -> None:
+    """The peer began a new life: what it was to be told was for the old one."""
+    box = of_many_links()
+    hear(box, Envelope(B, 1, 1, 0, 0, 0, ()), 1.0)
+    box.send(B, said(1), along=True)
+    assert left(box, 1.0) == []
+    assert hear(box, Envelope(B, 2, 1, 0, 0, 0, ()), 1.1).restarted
+    assert left(box, 5.0) == []
+    assert box.waiting(B) == 0
+
+
 def test_who_is_spoken_to_first_hears_first() -> None:
     a = Outbox(A, 1)
     for first, second in ((B, C), (C, B)):

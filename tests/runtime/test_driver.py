@@ -150,3 +150,44 @@ async def test_repeats_are_held_back_while_what_was_said_has_yet_to_leave() -> N
     log, driver = await driven(lambda n: both, 1, wire)
     assert frames(log) == [(A, [3]), (B, [1])]
     assert driver.repeats_sent == 1
+
+
+NOW, AHEAD_S = 50.0, 0.0002
+
+
+class Waiting(Script):
+    """A machine whose deadline is a short time ahead."""
+
+    def next_deadline(self) -> float:
+        return NOW + AHEAD_S
+
+
+class Standing(SystemClock):
+    """A clock that stands."""
+
+    def now(self) -> float:
+        return NOW
+
+
+@pytest.mark.parametrize(("punctual", "rests_s"), [(False, dr.REST_S_MIN), (True, AHEAD_S)])
+async def test_who_need_not_be_punctual_does_not_turn_and_turn_until_a_deadline(
+    monkeypatch: pytest.MonkeyPatch, punctual: bool, rests_s: float
+) -> None:
+    loop, timers, wire = asyncio.get_running_loop(), list[float](), Wire()
+
+    def call_at(when: float, *_: Any) -> asyncio.TimerHandle:
+        timers.append(when)
+        return asyncio.TimerHandle(when, lambda: None, (), loop)
+
+    machine, performer = Waiting(lambda n: Actions()), Performer(wire.log)
+    driver = Driver(machine, Standing(), wire, performer, punctual=punctual)  # type: ignore[arg-type]
+    running = asyncio.create_task(driver.run())
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "call_at", call_at)
+        patched.setattr(loop, "time", lambda: 100.0)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert timers == [pytest.approx(100.0 + rests_s, abs=1e-9)]

@@ -34,7 +34,7 @@ class JobCommits(JobLaunches):
         out.put(job_key(job, "blocks"), BlocksRecord(self._blocks_held()))
         committed = msg.Committed(job, self.generation, self.checkpoints.floor, checkpoint.batch)
         for node in self.nodes():
-            out.send(node, committed)
+            out.send_along(node, committed)
         if obsolete:
             out.start(act.DeleteSnapshots(job, obsolete))
 

@@ -86,6 +86,7 @@ class Effects:
 
     persist: list[Persist] = field(default_factory=list[Persist])
     messages: list[tuple[NodeId, Message, bool]] = field(default_factory=list[tuple[NodeId, Message, bool]])
+    unhurried: list[tuple[NodeId, Message]] = field(default_factory=list[tuple[NodeId, Message]])
     starts: list[Start] = field(default_factory=list[Start])
     forgotten: list[NodeId] = field(default_factory=list[NodeId])
 
@@ -100,6 +101,10 @@ class Effects:
     def send(self, to: NodeId, message: Message) -> None:
         """Say something that must arrive: acknowledged, repeated, in order."""
         self.messages.append((to, message, True))
+
+    def send_along(self, to: NodeId, message: Message) -> None:
+        """Say something that must arrive, but may wait for what is said next. After the rest of it all."""
+        self.unhurried.append((to, message))
 
     def send_once(self, to: NodeId, message: Message) -> None:
         """Say something that may be lost (heartbeats, refusals)."""

@@ -58,10 +58,15 @@ class Node:
 
     def _freeze(self, out: Effects, now: float) -> Actions:
         done = 0
-        while done < len(out.messages):
-            to, message, reliable = out.messages[done]
-            done += 1
-            if not self.outbox.send(to, message, once=not reliable):
+        while done < len(out.messages) or out.unhurried:
+            if done < len(out.messages):
+                to, message, reliable = out.messages[done]
+                done += 1
+                kept = self.outbox.send(to, message, once=not reliable)
+            else:
+                to, message = out.unhurried.pop(0)
+                kept = self.outbox.send(to, message, along=True)
+            if not kept:
                 self.role.handle(LinkOverflowed(to), now, out)
         sends = tuple(Send(to, envelope, again) for to, envelope, again in self.outbox.flush(now))
         for node in out.forgotten:

@@ -37,6 +37,8 @@ ACK_DELAY_PER_LINK_S = 0.012
 """So much longer for each link beyond those few."""
 ACK_DELAY_S_MAX = 0.5
 """Nobody waits longer for that. Its peers repeat the first of what they say, and know from then on."""
+ALONG_S_MAX = 0.5
+"""So long waits, where links are many, what may leave along with something else."""
 LOOK_EVERY_S = 0.02
 """Where links are many, acknowledgements and repeats wait for the next multiple of that."""
 RESEND_AFTER_S = 0.3
@@ -65,6 +67,10 @@ class Link:
     unacked: deque[Item] = field(default_factory=deque[Item])
     fresh: list[Item] = field(default_factory=list[Item])
     once: list[Item] = field(default_factory=list[Item])
+    hurried: bool = False
+    """Whether something of what is new must leave now."""
+    say_at: float | None = None
+    """When it must leave in any case."""
     resend_at: float | None = None
     resend_after_s: float = RESEND_AFTER_S
     timed: int = 0
@@ -88,6 +94,7 @@ class Link:
         self.next_seq = 1
         self.unacked.clear()
         self.fresh.clear()
+        self.hurried, self.say_at = False, None
         self.resend_at = None
         self.resend_after_s = self.patience_s
         self.timed = 0
@@ -126,8 +133,11 @@ class Outbox:
         self._due: list[tuple[float, int, NodeId]] = []
         """When to look at which link, a heap. Deadlines that moved away stay until their time has come."""
 
-    def send(self, to: NodeId, message: Message, *, once: bool = False) -> bool:
-        """Queue a message; False when the bound of a silent peer was passed and its queue dropped."""
+    def send(self, to: NodeId, message: Message, *, once: bool = False, along: bool = False) -> bool:
+        """Queue a message; False when the bound of a silent peer was passed and its queue dropped.
+
+        `along`: where links are many it leaves with what is said next, since a frame costs as much again.
+        """
         link = self._touch(to)
         if once:
             link.once.append(Item(0, message))
@@ -139,6 +149,7 @@ class Outbox:
         link.next_seq += 1
         link.unacked.append(item)
         link.fresh.append(item)
+        link.hurried |= not along or len(self._links) <= ACK_LINKS_FEW
         return kept
 
     def hear(self, envelope: Envelope, carried: tuple[bool, ...], now: float) -> Heard:
@@ -209,7 +220,7 @@ class Outbox:
 
     def _note_deadlines(self, node: NodeId, link: Link) -> None:
         """Have the link looked at in time. What is noted is ever earlier, so the last is the next to come."""
-        for at in (link.resend_at, link.ack_at):
+        for at in (link.resend_at, link.ack_at, link.say_at):
             if at is None or (link.noted and at >= link.noted[-1]):
                 continue
             look_at = self._look_at(at)
@@ -271,8 +282,19 @@ class Outbox:
         link.resend_at = now + link.resend_after_s
         return repeats
 
+    def _may_wait(self, link: Link, now: float) -> bool:
+        """Whether everything that is new may leave along with what is said next."""
+        if link.hurried or link.once or (link.ack_at is not None and link.ack_at <= now):
+            return False
+        if link.say_at is None:
+            link.say_at = now + ALONG_S_MAX
+        return link.say_at > now
+
     def _news(self, link: Link, now: float) -> list[Item]:
         if link.fresh:
+            if self._may_wait(link, now):
+                return []
+            link.hurried, link.say_at = False, None
             if link.resend_at is None:
                 link.resend_at = now + link.resend_after_s
             if not link.timed:

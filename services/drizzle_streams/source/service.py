@@ -100,7 +100,7 @@ class SourceService:
             performer = SourcePerformer(
                 disk.runs, tell=self._tell, on_sealed=watch.sealed, on_failure=tasks.fail
             )
-            driver = Driver(self._node, self._clock, self._transport, performer)
+            driver = Driver(self._node, self._clock, self._transport, performer, punctual=True)
             performer.post = driver.post
             leader = LeaderWatch(self.settings.coordinators, driver)
             lag = self._measure(driver, performer)
