@@ -95,6 +95,7 @@ class Sample:
     launch_bytes: int
     launch_s: float
     launch_cpu_s: float
+    launch_turns: int
     coordinator_s: float
     members_s: float
     messages: int
@@ -270,12 +271,13 @@ async def _measured(
 
 def _row(workers: int, wanted: Wanted, before: Sample, after: Sample) -> Row:
     batches, groups = after.batches - before.batches, after.groups - before.groups
+    turns = after.launch_turns - before.launch_turns
 
     def ms_per_batch(seconds: float) -> float:
         return round(seconds * 1000.0 / batches, 4)
 
-    def per_group(value: float) -> float | None:
-        return round(value / groups, 4) if groups >= GROUPS_MIN else None
+    def per_launch(value: float, launches: int) -> float | None:
+        return round(value / launches, 4) if groups >= GROUPS_MIN else None
 
     return {
         "workers": workers,
@@ -286,9 +288,9 @@ def _row(workers: int, wanted: Wanted, before: Sample, after: Sample) -> Row:
         "ms_per_batch": ms_per_batch(after.at - before.at),
         "coordinator_cpu_ms_per_batch": ms_per_batch(after.coordinator_s - before.coordinator_s),
         "members_cpu_ms_per_batch": ms_per_batch(after.members_s - before.members_s),
-        "launch_ms_per_group": per_group((after.launch_s - before.launch_s) * 1000.0),
-        "launch_cpu_ms_per_group": per_group((after.launch_cpu_s - before.launch_cpu_s) * 1000.0),
-        "launch_bytes_per_group": per_group(float(after.launch_bytes - before.launch_bytes)),
+        "launch_ms_per_group": per_launch((after.launch_s - before.launch_s) * 1000.0, groups),
+        "launch_cpu_ms_per_turn": per_launch((after.launch_cpu_s - before.launch_cpu_s) * 1000.0, turns),
+        "launch_bytes_per_group": per_launch(float(after.launch_bytes - before.launch_bytes), groups),
         "messages_per_batch": round((after.messages - before.messages) / batches, 2),
     }
 
@@ -308,6 +310,7 @@ async def _sample(cluster: LocalCluster, hosts: Hosts, name: str) -> Sample:
         launch_bytes=int(job["launch_bytes"]),
         launch_s=float(job["coordination_seconds"]),
         launch_cpu_s=float(job["coordination_cpu_seconds"]),
+        launch_turns=int(job["launching_turns"]),
         coordinator_s=0.0 if coordinator is None else cpu_s(coordinator),
         members_s=sum(cpu_s(pid) for pid in hosts.pids()),
         messages=hosts.messages_sent,

@@ -55,7 +55,8 @@ def _of(place: str, stages: int, best: Row, barrier: Row) -> Iterator[Claim]:
 
 
 def _per_group(name: str, best: Row, smaller: Row) -> Iterator[Claim]:
-    for what, key in (("CPU", "launch_cpu_ms_per_group"), ("bytes", "launch_bytes_per_group")):
+    """Small groups are launched several in a turn, in one message to each node: so a turn is compared."""
+    for what, key in (("CPU", "launch_cpu_ms_per_turn"), ("bytes", "launch_bytes_per_group")):
         yield Claim(f"{name}, {what}", _ratio(best, smaller, key), PER_GROUP_RATIO_MAX, "ratio")
 
 

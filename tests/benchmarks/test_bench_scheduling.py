@@ -35,7 +35,7 @@ def row(mode: str, size: int, **changed: Any) -> dict[str, Any]:
         "group_size": size,
         "ms_per_batch": 10.0,
         "coordinator_cpu_ms_per_batch": 1.0,
-        "launch_cpu_ms_per_group": 8.0,
+        "launch_cpu_ms_per_turn": 8.0,
         "launch_bytes_per_group": 700.0,
     }
     return values | changed
@@ -54,7 +54,7 @@ def test_the_coordinator_takes_its_jobs(stages: int, scheduling_mode: Scheduling
 def test_claims_are_of_the_largest_cluster_and_groups() -> None:
     rows = [
         row("barrier", 1, ms_per_batch=50.0, coordinator_cpu_ms_per_batch=40.0),
-        row("group", 10, launch_cpu_ms_per_group=4.0),
+        row("group", 10, launch_cpu_ms_per_turn=4.0),
         row("group", 100),
         row("barrier", 1, workers=4, ms_per_batch=1.0),
     ]
@@ -87,13 +87,13 @@ def test_what_is_claimed_is_measured_first_and_everything_once() -> None:
 
 def test_a_mode_in_which_few_groups_were_launched_has_a_row_without_their_cost() -> None:
     wanted = Wanted(2, Mode(Scheduling.GROUP, 100))
-    before = Sample(0.0, 30, 4, 1_000, 0.5, 0.2, 1.0, 10.0, 5_000)
-    slow = _row(128, wanted, before, Sample(24.0, 150, 5, 1_700, 0.6, 0.26, 1.6, 58.0, 365_000))
+    before = Sample(0.0, 30, 4, 1_000, 0.5, 0.2, 3, 1.0, 10.0, 5_000)
+    slow = _row(128, wanted, before, Sample(24.0, 150, 5, 1_700, 0.6, 0.26, 4, 1.6, 58.0, 365_000))
     assert (slow["batches"], slow["ms_per_batch"], slow["messages_per_batch"]) == (120, 200.0, 3_000.0)
     assert (slow["launch_ms_per_group"], slow["launch_bytes_per_group"]) == (None, None)
-    known = _row(128, wanted, before, Sample(24.0, 330, 6, 2_400, 0.6, 0.26, 1.6, 58.0, 365_000))
+    known = _row(128, wanted, before, Sample(24.0, 330, 6, 2_400, 0.6, 0.26, 6, 1.6, 58.0, 365_000))
     assert (known["launch_ms_per_group"], known["launch_bytes_per_group"]) == (50.0, 700.0)
-    assert known["launch_cpu_ms_per_group"] == 30.0
+    assert (slow["launch_cpu_ms_per_turn"], known["launch_cpu_ms_per_turn"]) == (None, 20.0)
     ratios = list(claims([slow, {**known, "group_size": 10}], 128, [2], [10, 100]))[-2:]
     assert [(one.measured, one.holds) for one in ratios] == [(None, False), (None, False)]
 

@@ -282,7 +282,8 @@ async def test_launching_turns_are_measured_from_call_to_call():
         ("b", 0, 0.05, 0.05),
     ]
     cost = watch.cost(JobId("a"))
-    assert (cost.messages, round(cost.seconds, 6), round(cost.cpu_seconds, 6)) == (2, 0.4, 0.15)
+    assert (cost.messages, cost.launching_turns) == (2, 2)
+    assert (round(cost.seconds, 6), round(cost.cpu_seconds, 6)) == (0.4, 0.15)
     assert cost.bytes == 2 * len(encode_record(launch("a", 0)))
     assert round(watch.busy_seconds, 6) == 0.7
     assert cost.overhead == pytest.approx(0.1 / 1.0), "0.1 s of coordination in the second between launches"

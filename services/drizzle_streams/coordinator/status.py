@@ -82,6 +82,7 @@ def detail(job: CoordinatorJob, cost: JobCost, now: float) -> Values:
         "overhead": cost.overhead,
         "coordination_seconds": cost.seconds,
         "coordination_cpu_seconds": cost.cpu_seconds,
+        "launching_turns": cost.launching_turns,
         "tuner": _tuner(job.sizing.decision),
         "launch_messages": cost.messages,
         "launch_bytes": cost.bytes,

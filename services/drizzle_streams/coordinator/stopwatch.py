@@ -7,7 +7,8 @@ last groups. The figure is what the paper's group-size tuner steers by. What lau
 took is told to `on_launch`, so that the machine within can hear of it as an event.
 
 Processor time of those turns is counted beside the clock's: on a machine that others use a turn takes as
-long as it waits for its share of it.
+long as it waits for its share of it. So are the turns: one that launches several small groups says them in
+one message to each node, and costs what one group does.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class JobCost:
     bytes: int = 0
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    launching_turns: int = 0
     turns: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=TURNS_KEPT))
 
     @property
@@ -127,6 +129,7 @@ class Stopwatch:
             share = spent / len(self._launching)
             cost = self.jobs[job]
             cost.seconds += share
+            cost.launching_turns += 1
             cost.cpu_seconds += (self._cpu_clock() - self._cpu_since) / len(self._launching)
             cost.turns.append((self._since, share))
         self.busy_seconds += spent
