@@ -137,6 +137,21 @@ async def test_a_standby_tells_of_a_new_leader_while_the_old_one_still_looks_ali
         assert (found.watch.address, found.watch.term, restarts(found)) == (B, 2, 1)
 
 
+async def test_when_the_link_breaks_nobody_waits_for_an_answer_that_may_never_come() -> None:
+    async with world(A, B) as found:
+        for address, leads in ((A, True), (B, False)):
+            await found.transport.say(address, LeaderAnswer(A, 1, leads=leads))
+        asked = found.transport.questions
+        await found.until(lambda: {(A, 1), (B, 1)} <= set(asked))
+        before = len(asked)
+        found.transport.on_unreachable(NodeId("worker-2"))
+        found.transport.on_unreachable(COORDINATOR)
+        await found.until(lambda: {(A, 1), (B, 1)} <= set(asked[before:]))
+        assert len(asked) == before + 2, "once each: they wait again"
+        await found.transport.say(B, LeaderAnswer(B, 2, leads=True))
+        await found.follows(B)
+
+
 async def test_the_same_leader_in_a_new_term_is_told_to_the_machine() -> None:
     """It may be a new life at the old address."""
     async with world(A) as found:

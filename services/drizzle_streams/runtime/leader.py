@@ -11,6 +11,8 @@ Rules:
   cannot be reached, the other is tried: a service name may lead elsewhere, a host's own name may
   mean nothing here.
 - Only this decides where the coordinator is: that one has dialled us proves nothing.
+- Questions wait long, since each is work for a coordinator of many members. But when the link to the
+  coordinator breaks they are asked again at once: who would answer may be gone without a word.
 - With a new leader the machine is told that the coordinator began a new life, so it says hello.
 """
 
@@ -29,7 +31,7 @@ from drizzle_streams.transport.base import Address
 
 log = logging.getLogger("drizzle.runtime")
 
-WAIT_MS = 5_000
+WAIT_MS = 10_000
 """How long a question waits for news."""
 ANSWER_SLACK_S = 2.0
 """How much longer an answer may take before the question is asked again."""
@@ -54,6 +56,8 @@ class LeaderWatch:
         self._asked = tuple(addresses)
         self._candidates = list(addresses)
         self._driver = driver
+        self._doubt = asyncio.Event()
+        """Set when the link breaks, for the questions that wait then."""
         driver.addresses[COORDINATOR] = addresses[0]
         driver.transport.on_introduced = self._introduced
         driver.transport.on_unreachable = self._unreachable
@@ -85,10 +89,20 @@ class LeaderWatch:
                 await asyncio.sleep(rest_s)
 
     async def _answer(self, address: Address) -> LeaderAnswer:
-        question = {"term": str(self.term), "wait_ms": str(WAIT_MS)}
+        params = {"term": str(self.term), "wait_ms": str(WAIT_MS)}
         timeout_s = WAIT_MS / 1000.0 + ANSWER_SLACK_S
         fetch = self._driver.transport.fetch
-        return leader_answer(await fetch(address, LEADER_PATH, question, timeout_s, ANSWER_BYTES_MAX))
+        question = asyncio.ensure_future(fetch(address, LEADER_PATH, params, timeout_s, ANSWER_BYTES_MAX))
+        doubt = asyncio.ensure_future(self._doubt.wait())
+        try:
+            await asyncio.wait({question, doubt}, return_when=asyncio.FIRST_COMPLETED)
+            if not question.done():
+                raise UnreachableError("the link to the coordinator broke while the question waited")
+            return leader_answer(question.result())
+        finally:
+            question.cancel()
+            doubt.cancel()
+            await asyncio.gather(question, doubt, return_exceptions=True)
 
     def _learn(self, answer: LeaderAnswer, asked: Address) -> None:
         found = [asked] if answer.leads else []
@@ -115,4 +129,7 @@ class LeaderWatch:
         if node == COORDINATOR and self.address in self._candidates:
             following = self._candidates.index(self.address) + 1
             self._driver.addresses[node] = self._candidates[following % len(self._candidates)]
+        if node == COORDINATOR:
+            self._doubt.set()
+            self._doubt = asyncio.Event()
         self._driver.post(PeerUnreachable(node))
