@@ -6,6 +6,7 @@ import pytest
 
 from drizzle_streams.core import capacity as c
 from drizzle_streams.core.capacity import Capacity
+from drizzle_streams.core.window import IN_FLIGHT_MIN
 from drizzle_streams.model.ids import BatchId
 
 
@@ -51,6 +52,7 @@ def test_a_batch_holds_half_a_second_of_work() -> None:
     assert capacity.batch_records_max(2, 1_000_000) == pytest.approx(25_000, abs=1)
     assert capacity.batch_records_max(100, 1_000_000) == c.BATCH_RECORDS_MIN
     assert capacity.batch_records_max(1, 30_000) == 30_000
+    assert capacity.batch_records_max(1, 1_000_000, 4 * IN_FLIGHT_MIN) == pytest.approx(12_500, abs=1)
 
 
 def test_what_waits_is_bounded_in_time_and_producers_are_told_how_long() -> None:

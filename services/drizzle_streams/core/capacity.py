@@ -5,7 +5,8 @@ records over the time in which there was something to compute is the rate that t
 useful time). While workers keep up that is less than they could, never less than what arrives. From
 it follow two bounds, so that an overload ends in back-pressure and not in ever larger batches:
 
-- A batch takes what `WORK_S_MAX` of work is, so a backlog is worked off in batches of bounded size.
+- A batch takes what `WORK_S_MAX` of work is, so a backlog is worked off in batches of bounded size; less
+  where more batches may be under way (`core.window`), so that all of them are no more work.
 - What waits in the log is at most what is worked off in `backlog_s_max`. Beyond it producers are told
   to wait, and for how long. Before anything is measured only the log's budget holds.
 """
@@ -16,6 +17,7 @@ import math
 from dataclasses import dataclass, field
 
 from drizzle_streams.core.tuning.estimates import Smoothed
+from drizzle_streams.core.window import IN_FLIGHT_MIN
 from drizzle_streams.model.ids import BatchId
 
 WORK_S_MAX = 0.5
@@ -67,11 +69,12 @@ class Capacity:
         self._waiting.clear()
         self._busy_s, self._records = 0.0, 0
 
-    def batch_records_max(self, partitions: int, bound: int) -> int:
-        """Records that a batch takes of each partition, at most `bound`."""
+    def batch_records_max(self, partitions: int, bound: int, window: int = IN_FLIGHT_MIN) -> int:
+        """Records that a batch takes of each partition, at most `bound`; so many batches may be under way."""
         if self.rate is None:
             return bound
-        return min(bound, max(BATCH_RECORDS_MIN, int(self.rate * WORK_S_MAX / max(1, partitions))))
+        work_s = WORK_S_MAX * IN_FLIGHT_MIN / window
+        return min(bound, max(BATCH_RECORDS_MIN, int(self.rate * work_s / max(1, partitions))))
 
     def retry_after_s(self, backlog: int, backlog_s_max: float) -> int | None:
         """None if that many waiting records may be; else after how many seconds there is room again."""
