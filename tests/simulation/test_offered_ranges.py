@@ -8,15 +8,16 @@ import pytest
 
 from drizzle_streams.core import worker_blocks
 from drizzle_streams.core.offered import OfferedBatch, offered_batches
-from drizzle_streams.core.source_job import SourceJob
+from drizzle_streams.core.source_job import SourceJob, StageReading
 from drizzle_streams.core.window import IN_FLIGHT_MIN
 from drizzle_streams.model.ids import BatchId
-from drizzle_streams.protocol.messages import Envelope, Offer
+from drizzle_streams.protocol.messages import Offer
 from tests.simulation.checkers import demand_caught, demand_everything, demand_progress
 from tests.simulation.disks import BrokenPromiseError
 from tests.simulation.faults import heal
+from tests.simulation.listening import Listener
 from tests.simulation.values import spec
-from tests.simulation.world import Life, Weather, World
+from tests.simulation.world import Weather, World
 
 pytestmark = pytest.mark.timeout(600)  # many seconds of CPU on a busy machine, none of waiting
 
@@ -24,15 +25,7 @@ pytestmark = pytest.mark.timeout(600)  # many seconds of CPU on a busy machine, 
 def stopped_for_moments(seed: int, weather: Weather | None = None) -> tuple[World, list[int]]:
     """One source after another is stopped for some intervals; also how many batches each offer speaks of."""
     world = World(seed, workers=3, sources=2, job=spec(group_size=40))
-    lengths: list[int] = []
-    send = world.network_send
-
-    def hear(life: Life, to: str, envelope: Envelope) -> None:
-        offers = (item.message for item in envelope.items if isinstance(item.message, Offer))
-        lengths.extend(len(one.sealed_at_ms) for one in offers)
-        send(life, to, envelope)
-
-    world.network_send = hear
+    lengths = Listener(world, Offer).lengths
     world.run(3.0)
     if weather is not None:
         world.weather = weather
@@ -51,6 +44,23 @@ def in_calm_weather(seed: int) -> World:
         raise BrokenPromiseError(f"{world.asked} tasks had to ask who owes them what, in a calm world")
     if not 4 <= max(lengths) <= IN_FLIGHT_MIN:
         raise BrokenPromiseError(f"the longest offer is of {max(lengths)} batches")
+    return world
+
+
+def sources_back_after_a_second(seed: int) -> World:
+    """So much is due then that only credit bounds what is sealed at once."""
+    world = World(seed, workers=3, sources=2, job=spec(group_size=40))
+    lengths = Listener(world, Offer).lengths
+    world.run(3.0)
+    for source in list(world.of_kind("source")):
+        world.stop(source, 1.0)
+    world.run(3.0)
+    demand_progress(world)
+    demand_everything(world)
+    if max(lengths) > IN_FLIGHT_MIN:
+        raise BrokenPromiseError(f"an offer of {max(lengths)} batches, and {IN_FLIGHT_MIN} may be under way")
+    if max(lengths) < IN_FLIGHT_MIN:
+        raise AssertionError(f"nothing was at its bound: {max(lengths)} batches at most")
     return world
 
 
@@ -78,6 +88,11 @@ def test_what_is_due_together_is_offered_together(seed: int) -> None:
     in_calm_weather(seed)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_no_more_is_offered_together_than_may_be_under_way(seed: int) -> None:
+    sources_back_after_a_second(seed)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_offered_ranges_are_exact_whatever_is_lost(seed: int) -> None:
     in_bad_weather(seed)
@@ -93,12 +108,14 @@ def test_planted_only_the_first_batch_of_an_offer_is_taken_in(monkeypatch: pytes
     demand_caught(in_calm_weather, seeds=range(4))
 
 
-def test_planted_a_range_is_sealed_beyond_a_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is due is sealed whether or not it is still launched."""
+def test_planted_a_range_goes_beyond_its_credit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That its first batch may be sealed is taken for all that are due."""
     due = SourceJob._due_through
 
-    def greedy(self: SourceJob, reading, first: BatchId, now: float) -> BatchId:
-        return BatchId(due(self, reading, first, now) + 3)
+    def greedy(self: SourceJob, reading: StageReading, first: BatchId, now: float) -> BatchId:
+        with monkeypatch.context() as patched:
+            patched.setattr(SourceJob, "_credit", lambda self, reading, batch: True)
+            return due(self, reading, first, now)
 
     monkeypatch.setattr(SourceJob, "_due_through", greedy)
-    demand_caught(in_calm_weather, seeds=range(4))
+    demand_caught(sources_back_after_a_second, seeds=range(4))

@@ -6,12 +6,13 @@ import pytest
 
 from drizzle_streams.core.untold import RUN_BATCHES_MAX, Untold
 from drizzle_streams.core.worker_job import WorkerJob
-from drizzle_streams.protocol.messages import BlocksReady, Envelope
+from drizzle_streams.protocol.messages import BlocksReady
 from tests.simulation.checkers import demand_caught, demand_everything, demand_progress
 from tests.simulation.disks import BrokenPromiseError
 from tests.simulation.faults import heal
+from tests.simulation.listening import Listener
 from tests.simulation.values import spec
-from tests.simulation.world import Life, Weather, World
+from tests.simulation.world import Weather, World
 
 pytestmark = pytest.mark.timeout(600)  # many seconds of CPU on a busy machine, none of waiting
 
@@ -19,25 +20,11 @@ TURN_S = 0.01
 """Drivers handle what came within so long before they look at their deadlines; tasks take a tenth of it."""
 
 
-class Listener:
-    """How many batches the announcements in a world speak of."""
-
-    def __init__(self, world: World) -> None:
-        self.lengths: list[int] = []
-        self._send = world.network_send
-        world.network_send = self.hear
-
-    def hear(self, life: Life, to: str, envelope: Envelope) -> None:
-        ready = (item.message for item in envelope.items if isinstance(item.message, BlocksReady))
-        self.lengths += [one.last - one.first + 1 for one in ready]
-        self._send(life, to, envelope)
-
-
 def stopped_for_moments(seed: int, weather: Weather | None = None) -> tuple[World, Listener]:
     """One worker after another is stopped for less than its lease, and makes up for what it missed."""
     world = World(seed, workers=4, job=spec(group_size=40))
     world.turn_s, world.cost = TURN_S, lambda key: TURN_S / 10
-    listener = Listener(world)
+    listener = Listener(world, BlocksReady)
     world.run(3.0)
     if weather is not None:
         world.weather = weather
@@ -91,7 +78,7 @@ def test_ranges_are_exact_whatever_is_lost(seed: int) -> None:
 
 def test_who_keeps_up_announces_at_once() -> None:
     world = World(1, workers=4)
-    listener = Listener(world)
+    listener = Listener(world, BlocksReady)
     world.run(3.0)
     assert world.written > 20
     assert set(listener.lengths) == {1}

@@ -80,16 +80,22 @@ class Arrivals:
         """The same of a fragment and of those that follow it, as many as there are times of sealing."""
         wanted = mask_of(first.wanted)
         offered = first.stage < 0
-        upstreams = [((first.stage, p), 1 << p if offered else wanted) for p in first.partitions]
-        add = _add_one if len(upstreams) == 1 else _add_all
-        same: list[Share] = []
+        upstreams: dict[Upstream, int] = {
+            (first.stage, p): 1 << p if offered else wanted for p in first.partitions
+        }
+        whole = Share(first, first.partitions, wanted)
         new = False
         for batch, sealed in enumerate(sealed_at_ms, first.batch):
             arrived = self._batches.get(BatchId(batch))
             if arrived is None:
                 arrived = self._batches[BatchId(batch)] = BatchArrivals()
             arrived.sealed_at_ms = max(arrived.sealed_at_ms, sealed)
-            new |= add(arrived, first, upstreams, same)
+            if arrived.have.keys().isdisjoint(upstreams):  # as nearly always
+                arrived.have.update(upstreams)
+                arrived.shares.append(whole)
+                new = True
+            else:
+                new |= _add_rest(arrived, first, upstreams)
         return new
 
     def covers(
@@ -163,42 +169,18 @@ class Arrivals:
         return bool(old)
 
 
-def _add_one(
-    arrived: BatchArrivals, first: Fragment, upstreams: list[tuple[Upstream, int]], same: list[Share]
-) -> bool:
-    """What is new for one batch, of one upstream partition: where many workers share a stage, that comes.
-
-    `same` holds what was new for the batch before, which it mostly is for this one.
-    """
-    ((upstream, mine),) = upstreams
-    before = arrived.have.get(upstream, 0)
-    new = mine & ~before
-    if new:
-        arrived.have[upstream] = before | new
-        if not same or same[0].mask != new:
-            same[:] = [Share(first, first.partitions, new)]
-        arrived.shares.append(same[0])
-    return new != 0
-
-
-def _add_all(
-    arrived: BatchArrivals, first: Fragment, upstreams: list[tuple[Upstream, int]], same: list[Share]
-) -> bool:
-    """The same of several: one share for all of which the same is new, as tasks take them as one piece."""
+def _add_rest(arrived: BatchArrivals, first: Fragment, upstreams: dict[Upstream, int]) -> bool:
+    """What is new where something of it is here: one share for all of which the same is new."""
     news: dict[int, list[PartitionId]] = {}
-    for upstream, mine in upstreams:
+    for upstream, mine in upstreams.items():
         before = arrived.have.get(upstream, 0)
         new = mine & ~before
         if new:
             arrived.have[upstream] = before | new
             news.setdefault(-1 if first.stage < 0 else new, []).append(upstream[1])
-    found: list[Share] = []
     for new, of in news.items():
         partitions = tuple(of)
-        found.append(Share(first, partitions, mask_of(partitions) if new < 0 else new))
-    if found != same:
-        same[:] = found
-    arrived.shares.extend(same)
+        arrived.shares.append(Share(first, partitions, mask_of(partitions) if new < 0 else new))
     return bool(news)
 
 

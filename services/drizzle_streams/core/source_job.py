@@ -256,8 +256,7 @@ class SourceJob:
         firsts = tuple((p, reading.ends.get(p)) for p in reading.partitions)
         first = BatchId(reading.sealed + 1)
         last = reading.sealing = self._due_through(reading, first, now)
-        partitions, bound = len(reading.partitions), BATCH_RECORDS_MAX
-        most = reading.capacity.batch_records_max(partitions, bound, self._window)
+        most = reading.capacity.batch_records_max(len(firsts), BATCH_RECORDS_MAX, self._window)
         waits_s = self._waits_s(first, now)
         place = (self.job, reading.stage, reading.stream)
         out.start(act.SealBatches(*place, first, last, firsts, most, waits_s))

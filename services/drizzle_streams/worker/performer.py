@@ -100,8 +100,9 @@ class WorkerPerformer:
 
     def _keep(self, message: Message, payload: bytes) -> None:
         if isinstance(message, Offer):
-            inputs = inputs_of([one.bounds for one in offered_batches(message)], payload)
-            for one, content in zip(offered_batches(message), inputs, strict=True):
+            batches = list(offered_batches(message))
+            inputs = inputs_of([one.bounds for one in batches], payload)
+            for one, content in zip(batches, inputs, strict=True):
                 self.bench.fragments.put_input(one.fragment, content)
         elif isinstance(message, BlocksReady):
             for fragment, blocks in detached(message, payload):
