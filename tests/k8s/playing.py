@@ -76,6 +76,8 @@ class Played:
     component: str
     replicas: int
     container: str
+    grace_s: int
+    """What its pods are given to end by themselves, as the manifest has it."""
     file: Path
 
     @property
@@ -127,14 +129,21 @@ class Play:
         return "\n".join(f"--- {name}\n{_last_words(name)}" for name in names)
 
     def remove(self, found: Played) -> None:
-        """Remove the pods of a workload; the others stay."""
+        """Remove the pods of a workload; the others stay.
+
+        With the grace of the manifest: a worker without its coordinator takes some seconds to end, and
+        podman 4.3 fails where its SIGKILL meets a container that is ending by itself.
+        """
         for name in found.pods:
-            podman("pod", "rm", "-f", "-t", "5", name)
+            podman("pod", "rm", "-f", "-t", str(found.grace_s), name)
         del self.played[found.name]
 
     def close(self) -> None:
-        """Remove all pods, then what the tool made for them, volumes and the network too."""
-        played = list(self.played.values())
+        """Remove all pods, the last first, so that each still has whom it takes its leave of.
+
+        Then what the tool made for them, volumes and the network too.
+        """
+        played = list(reversed(self.played.values()))
         for found in played:
             self.remove(found)
         for found in played:
@@ -178,7 +187,8 @@ def prepared(objects: list[Object], folder: Path) -> Iterator[Played]:
         file.write_text(yaml.safe_dump_all(documents))
         component = workload["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"]
         [container] = pod(workload)["containers"]
-        yield Played(name, component, workload["spec"].get("replicas", 1), container["name"], file)
+        replicas, grace_s = workload["spec"].get("replicas", 1), pod(workload)["terminationGracePeriodSeconds"]
+        yield Played(name, component, replicas, container["name"], grace_s, file)
 
 
 def _workloads(objects: Iterable[Object]) -> Iterator[Object]:
