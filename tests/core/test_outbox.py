@@ -367,6 +367,68 @@ def test_a_network_that_was_cut_is_no_slow_peer() -> None:
     assert a.flush(now + ob.RESEND_AFTER_S + 0.001)[0][2]
 
 
+def in_crowd(members: int) -> tuple[Outbox, Outbox]:
+    """Two ends of one link, both told that one of them talks with so many."""
+    a, b = Outbox(A, 1), Outbox(B, 1)
+    a.crowd(B, members)
+    b.crowd(A, members)
+    return a, b
+
+
+def looks_until_acknowledged(a: Outbox, b: Outbox, now: float) -> tuple[float, int]:
+    """a says one thing: how long until b's acknowledgement is there, and how much a repeated until then."""
+    a.send(B, said(0))
+    ((_, envelope, _),) = a.flush(now)
+    hear(b, envelope, now)
+    assert b.flush(now) == []
+    at = b.next_deadline()
+    assert at is not None
+    repeated = 0
+    while (due := a.next_deadline()) is not None and due < at:
+        repeated += sum(len(found.items) for _, found, again in a.flush(due) if again)
+    ((_, answer, _),) = b.flush(at)
+    hear(a, answer, at)
+    assert a.waiting(B) == 0
+    return at - now, repeated
+
+
+def test_both_ends_of_a_link_in_a_crowd_spare_it_frames_and_nothing_is_said_twice() -> None:
+    a, b = in_crowd(1_000)
+    for start in (10.0, 20.0, 30.0):
+        assert looks_until_acknowledged(a, b, start) == (ob.ACK_DELAY_IN_CROWD_S_MAX, 0)
+    a.send(B, said(1), along=True)
+    assert left(a, 40.0) == [], "it has no other link, but its peer has"
+    a.send(B, said(2))
+    assert left(a, 40.1) == [[1, 2]]
+
+
+def test_few_are_no_crowd() -> None:
+    a, b = in_crowd(ob.ACK_LINKS_FEW)
+    took_s, repeated = looks_until_acknowledged(a, b, 10.0)
+    assert (round(took_s, 9), repeated) == (ob.ACK_DELAY_S, 0)
+    a.send(B, said(1), along=True)
+    assert left(a, 20.0) == [[1]]
+
+
+def test_what_is_lost_in_a_crowd_is_repeated_all_the_same() -> None:
+    a, _ = in_crowd(1_000)
+    a.send(B, said(1))
+    a.flush(10.0)
+    due = a.next_deadline()
+    assert due is not None
+    assert due - 10.0 <= ob.RESEND_AFTER_S_MAX
+    ((_, envelope, again),) = a.flush(due)
+    assert (numbers(tuple((item.message, False) for item in envelope.items)), again) == ([1], True)
+
+
+def test_a_crowd_that_is_gone_is_none() -> None:
+    a, b = in_crowd(1_000)
+    a.crowd(B, 2)
+    b.crowd(A, 2)
+    took_s, repeated = looks_until_acknowledged(a, b, 10.0)
+    assert (round(took_s, 9), repeated) == (ob.ACK_DELAY_S, 0)
+
+
 def test_envelopes_that_are_joined_are_heard_like_one_after_the_other() -> None:
     a, b, c = Outbox(A, 1), Outbox(B, 1), Outbox(B, 1)
     for number in (0, 1):

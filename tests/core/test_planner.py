@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drizzle_streams.core.planner import PLAN_AHEAD_MS, SEAL_AFTER_MS, next_group
+from drizzle_streams.core.planner import PLAN_AHEAD_MS, SEAL_AFTER_MS, launches_next, next_group
 from drizzle_streams.model.ids import NO_BATCH, BatchId, GroupId, JobId
 from drizzle_streams.model.job import JobSpec, Scheduling
 from drizzle_streams.protocol.records import GroupRecord
@@ -101,5 +101,8 @@ def test_what_is_launched_and_unfinished_is_bounded(size: int, interval: float, 
             last = group
         assert last is not None
         assert last.last - frontier <= PLAN_AHEAD_MS / interval + 1 + size
+        assert frontier < launches_next(spec, last.last, interval), (
+            "what workers report for is what is awaited"
+        )
         frontier = min(last.last, frontier + step)
         now += interval

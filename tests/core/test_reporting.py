@@ -61,18 +61,46 @@ def test_the_job_that_waits_least_is_waited_for() -> None:
     assert timer.at == 10.0 + report_pause_s(2)
 
 
-def test_what_is_launched_runs_out_at_half_of_it() -> None:
+def launch(job: WorkerJob, group: int, first: int, last: int, interval_ms: float) -> None:
+    said = msg.Launch(
+        job.spec.job, Generation(1), GroupId(group), BatchId(first), BatchId(last), 0.0, interval_ms, 10
+    )
+    job.launch(said, 0.0)
+
+
+def ran_out(job: WorkerJob, through: int) -> list[bool]:
+    """Whether it runs out when it has done so much, one batch after the other, without a report."""
+    (cohort,) = job.cohorts.values()
+    short: list[bool] = []
+    for done in range(cohort.done + 1, through + 1):
+        cohort.done = BatchId(done)
+        short.append(job.runs_out)
+    return short
+
+
+def test_what_is_launched_runs_out_where_the_next_group_is_launched() -> None:
     job = assigned()
     assert job.runs_out, "a new generation is reported soon"
     job.report()
-    launch = msg.Launch(job.spec.job, Generation(1), GroupId(0), BatchId(0), BatchId(99), 0.0, 50.0, 10)
-    job.launch(launch, 0.0)
-    (cohort,) = job.cohorts.values()
-    short = []
-    for done in range(100):
-        cohort.done = BatchId(done)
-        short.append(job.runs_out)
-    assert short == [False] * 49 + [True] * 51
-    cohort.done = BatchId(49)
+    launch(job, 0, 0, 99, 50.0)
+    assert ran_out(job, 99) == [False] * 93 + [True] * 7, "300 ms before its end"
+
+
+def test_once_the_coordinator_knows_it_nothing_runs_out_until_more_is_launched() -> None:
+    job = assigned()
     job.report()
-    assert not job.runs_out
+    launch(job, 0, 0, 99, 50.0)
+    ran_out(job, 93)
+    job.report()
+    assert not any(ran_out(job, 99))
+    launch(job, 1, 100, 199, 50.0)
+    assert ran_out(job, 199) == [False] * 93 + [True] * 7
+
+
+def test_small_groups_run_out_at_half_of_what_is_launched() -> None:
+    """They are launched several at once, so the first of them is no reason to hurry."""
+    job = assigned()
+    job.report()
+    for group in range(16):
+        launch(job, group, 10 * group, 10 * group + 9, 2.0)
+    assert ran_out(job, 159) == [False] * 79 + [True] * 81

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from drizzle_streams.core.cohorts import Cohort
 from drizzle_streams.core.events import Received
 from drizzle_streams.core.machine import Effects
@@ -88,3 +90,28 @@ def test_patience_shrinks_as_waits_do() -> None:
     assert cohort.overdue_at(TIMEOUT_S) == 2.9 + 2 * TIMEOUT_S, "it was worth waiting for"
     cohort.came(3.0)
     assert cohort.overdue_at(TIMEOUT_S) == 3.0 + TIMEOUT_S
+
+
+def beats(worker: Worker, until: float) -> list[tuple[float, bool]]:
+    """When it beats, and whether with a report; a batch of its task is done all the time."""
+    (job,) = worker.jobs.values()
+    (cohort,) = job.cohorts.values()
+    found: list[tuple[float, bool]] = []
+    while (now := worker.next_deadline() or 0.0) < until:
+        out = Effects()
+        cohort.done, job.report_due = BatchId(cohort.done + 1), True
+        worker.on_deadline(now, out)
+        said = {type(message) for _, message, _ in out.messages}
+        if msg.Heartbeat in said:
+            found.append((now, msg.DoneReport in said))
+    return found
+
+
+def test_who_reports_beats_along_with_reports() -> None:
+    worker = awaiting_since(0.0)
+    worker.handle(Received(COORDINATOR, msg.Welcome(Generation(1), 1_000), carried=False), 0.0, Effects())
+    found = beats(worker, 5.0)
+    assert all(along for _, along in found)
+    gaps = [later - earlier for (earlier, _), (later, _) in pairwise(found)]
+    assert max(gaps) <= 0.2, "five a lease at least"
+    assert min(gaps) >= 0.1, "and not with each report"

@@ -187,7 +187,8 @@ def prepared(objects: list[Object], folder: Path) -> Iterator[Played]:
         file.write_text(yaml.safe_dump_all(documents))
         component = workload["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"]
         [container] = pod(workload)["containers"]
-        replicas, grace_s = workload["spec"].get("replicas", 1), pod(workload)["terminationGracePeriodSeconds"]
+        replicas = workload["spec"].get("replicas", 1)
+        grace_s = pod(workload)["terminationGracePeriodSeconds"]
         yield Played(name, component, replicas, container["name"], grace_s, file)
 
 

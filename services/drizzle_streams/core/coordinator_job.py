@@ -174,6 +174,7 @@ class CoordinatorJob(JobResizes):
         for worker in sorted(self.planned_workers):
             adoptions = plan.adoptions.get(worker, ())
             out.send(NodeId(worker), self._assign(plan.needed, adoptions))
+            out.crowd(NodeId(worker), len(self.planned_workers))
         for source in self.sources():
             out.send(NodeId(source), self._assign(plan.needed, ()))
 

@@ -1,19 +1,41 @@
-"""How late the latest batches were: a coordinator keeps this for each job, for as long as it runs.
+"""How late the latest batches were: workers collect it for reports, a coordinator keeps it while a job runs.
 
-A table of Python's would take some 300 bytes a batch, and grow in leaps until the bound is reached: after
-some minutes of short batches that looks like a leak. Three arrays take 24 bytes a batch.
+Many workers tell of each batch, so a coordinator takes whole runs of them at a time. A table of Python's
+would take some 300 bytes a batch, and grow in leaps until the bound is reached: after some minutes of short
+batches that looks like a leak. Three arrays take 24 bytes a batch.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 
 from drizzle_streams.model.ids import NO_BATCH, BatchId
-from drizzle_streams.protocol.parts import BatchLatency
+from drizzle_streams.protocol.parts import BatchLatencies
 
 LATENCIES_KEPT_MAX = 50_000
 """Batches of a job whose latency is known; older ones are forgotten."""
+
+
+class Unreported:
+    """What a worker has yet to tell of one job."""
+
+    def __init__(self) -> None:
+        self._runs: list[tuple[BatchId, list[float], list[float]]] = []
+
+    def add(self, batch: BatchId, ms: float, sealed_at_ms: float) -> None:
+        """A batch is done here."""
+        if not self._runs or batch != self._runs[-1][0] + len(self._runs[-1][1]):
+            self._runs.append((batch, [], []))
+        _, milliseconds, sealed = self._runs[-1]
+        milliseconds.append(ms)
+        sealed.append(sealed_at_ms)
+
+    def take(self) -> tuple[BatchLatencies, ...]:
+        """All of it, by runs of batches."""
+        runs, self._runs = self._runs, []
+        return tuple(BatchLatencies(first, tuple(ms), tuple(sealed)) for first, ms, sealed in runs)
 
 
 class Latencies(Mapping[BatchId, float]):
@@ -27,21 +49,30 @@ class Latencies(Mapping[BatchId, float]):
         self._ms = array("d")
         self._sealed_at_ms = array("d")
 
-    def observe(self, part: BatchLatency) -> None:
-        """A part of a batch is done."""
-        batch = part.batch
-        if batch <= self._forgotten:
-            return
-        self._newest = max(self._newest, batch)
-        at = batch % self._kept_max
-        if at >= len(self._batches):
-            self._make_room(at + 1)
-        if self._batches[at] == batch:
-            self._ms[at] = max(self._ms[at], part.milliseconds)
-            self._sealed_at_ms[at] = max(self._sealed_at_ms[at], part.sealed_at_ms)
-        else:
-            self._batches[at] = batch
-            self._ms[at], self._sealed_at_ms[at] = part.milliseconds, part.sealed_at_ms
+    def observe(self, run: BatchLatencies) -> None:
+        """A part of each of some batches is done; a column that is longer than the other is cut."""
+        end = run.first + min(len(run.milliseconds), len(run.sealed_at_ms))
+        first = max(run.first, end - self._kept_max, self._forgotten + 1)
+        while first < end:
+            at = first % self._kept_max
+            until = min(end, first + self._kept_max - at)
+            mine = slice(first - run.first, until - run.first)
+            self._observe(at, range(first, until), run.milliseconds[mine], run.sealed_at_ms[mine])
+            self._newest = BatchId(max(self._newest, until - 1))
+            first = until
+
+    def _observe(self, at: int, batches: range, ms: Sequence[float], sealed_at_ms: Sequence[float]) -> None:
+        """Batches that lie side by side from place `at` on."""
+        here = slice(at, at + len(batches))
+        if here.stop > len(self._batches):
+            self._make_room(here.stop)
+        found = array("q", batches)
+        if self._batches[here] != found:
+            for place, batch in zip(range(here.start, here.stop), batches, strict=True):
+                if self._batches[place] != batch:
+                    self._batches[place], self._ms[place], self._sealed_at_ms[place] = batch, -inf, -inf
+        self._ms[here] = array("d", map(max, self._ms[here], ms))
+        self._sealed_at_ms[here] = array("d", map(max, self._sealed_at_ms[here], sealed_at_ms))
 
     def copy(self) -> Latencies:
         """As it is now, for another thread to read."""

@@ -89,6 +89,7 @@ class Effects:
     unhurried: list[tuple[NodeId, Message]] = field(default_factory=list[tuple[NodeId, Message]])
     starts: list[Start] = field(default_factory=list[Start])
     forgotten: list[NodeId] = field(default_factory=list[NodeId])
+    crowds: list[tuple[NodeId, int]] = field(default_factory=list[tuple[NodeId, int]])
 
     def put(self, key: str, record: Record) -> None:
         """Persist a record before anything of this bundle is said."""
@@ -117,6 +118,10 @@ class Effects:
     def forget(self, node: NodeId) -> None:
         """Drop the link to a node that will never answer again."""
         self.forgotten.append(node)
+
+    def crowd(self, node: NodeId, members: int) -> None:
+        """Of the two ends of that link one talks with so many: both spare it frames."""
+        self.crowds.append((node, members))
 
 
 class Role(Protocol):

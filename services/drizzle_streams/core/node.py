@@ -57,6 +57,8 @@ class Node:
             self.role.handle(Received(sender, message, carried, left > 0), now, out)
 
     def _freeze(self, out: Effects, now: float) -> Actions:
+        for node, members in out.crowds:
+            self.outbox.crowd(node, members)
         done = 0
         while done < len(out.messages) or out.unhurried:
             if done < len(out.messages):

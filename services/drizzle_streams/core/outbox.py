@@ -7,9 +7,10 @@ in order, as long as both lives last. Rules:
 - A life is a `session` (grows with each start). A numbering is a `stream` within a session;
   a new one starts when the other side began a new life or the queue overflowed.
 - The receiver keeps what comes early (bounded) and acknowledges cumulatively, on whatever it
-  sends next or after ACK_DELAY_S, later where it has many links, since an acknowledgement that leaves
-  by itself costs as much as what it is for. What rode in with it may be let go of before its turn, so that
-  counts as not carried and is pulled: rare, since only loss makes anything early.
+  sends next or after ACK_DELAY_S, later where it or its peer has many links, since an acknowledgement that
+  leaves by itself costs as much as what it is for, and to hear it costs no less than to say it. Both ends
+  are told of such a crowd, and repeat so much later. What rode in with it may be let go of before its turn,
+  so that counts as not carried and is pulled: rare, since only loss makes anything early.
 - Repeats back off from RESEND_AFTER_S to RESEND_AFTER_S_MAX. Nothing is ever given up here:
   only the coordinator judges a node lost, and then its link is forgotten.
 - A peer that is slow to answer is given the time that its answers take, as TCP does (RFC 6298): else a busy
@@ -36,8 +37,10 @@ ACK_LINKS_FEW = 33
 ACK_DELAY_PER_LINK_S = 0.012
 """So much longer for each link beyond those few."""
 ACK_DELAY_S_MAX = 0.5
-"""Nobody waits longer for that. Its peers repeat the first of what they say, and know from then on."""
-ALONG_S_MAX = 0.5
+"""Nobody waits longer unless both ends know: a peer repeats the first of what it says, and knows then."""
+ACK_DELAY_IN_CROWD_S_MAX = 1.0
+"""Nobody waits longer where both ends were told of a crowd."""
+ALONG_S_MAX = 1.0
 """So long waits, where links are many, what may leave along with something else."""
 LOOK_EVERY_S = 0.02
 """Where links are many, acknowledgements and repeats wait for the next multiple of that."""
@@ -52,10 +55,10 @@ UNACKED_ITEMS_MAX = 20_000
 EARLY_ITEMS_MAX = 4_096
 
 
-def ack_delay_s(links: int) -> float:
+def ack_delay_s(links: int, longest_s: float = ACK_DELAY_S_MAX) -> float:
     """How long a node with so many links waits for something to say before it acknowledges."""
     more = max(0, links - ACK_LINKS_FEW)
-    return min(ACK_DELAY_S + more * ACK_DELAY_PER_LINK_S, ACK_DELAY_S_MAX)
+    return min(ACK_DELAY_S + more * ACK_DELAY_PER_LINK_S, longest_s)
 
 
 @dataclass(slots=True)
@@ -71,6 +74,8 @@ class Link:
     """Whether something of what is new must leave now."""
     say_at: float | None = None
     """When it must leave in any case."""
+    crowd: int = 0
+    """With how many others one of the two ends talks, as far as they were told."""
     resend_at: float | None = None
     resend_after_s: float = RESEND_AFTER_S
     timed: int = 0
@@ -102,7 +107,8 @@ class Link:
     @property
     def patience_s(self) -> float:
         """How long an answer is waited for at first."""
-        return min(max(RESEND_AFTER_S, ANSWER_SLACK * self.answer_s), RESEND_AFTER_S_MAX)
+        answer_s = max(self.answer_s, ack_delay_s(self.crowd, ACK_DELAY_IN_CROWD_S_MAX))
+        return min(max(RESEND_AFTER_S, ANSWER_SLACK * answer_s), RESEND_AFTER_S_MAX)
 
     def answered(self, now: float) -> None:
         """Something is acknowledged, and the watch says how long that took, if it was not stopped."""
@@ -149,7 +155,7 @@ class Outbox:
         link.next_seq += 1
         link.unacked.append(item)
         link.fresh.append(item)
-        link.hurried |= not along or len(self._links) <= ACK_LINKS_FEW
+        link.hurried |= not along or max(len(self._links), link.crowd) <= ACK_LINKS_FEW
         return kept
 
     def hear(self, envelope: Envelope, carried: tuple[bool, ...], now: float) -> Heard:
@@ -190,6 +196,12 @@ class Outbox:
         for node, link in self._touched.items():
             self._note_deadlines(node, link)
         return self._due[0][0] if self._due else None
+
+    def crowd(self, node: NodeId, members: int) -> None:
+        """One of the two ends of that link talks with so many; it holds until it is said anew."""
+        link = self._touch(node)
+        link.crowd = members
+        link.resend_after_s = max(link.resend_after_s, link.patience_s)
 
     def forget(self, node: NodeId) -> None:
         """Drop a link: the node will never answer again."""
@@ -260,7 +272,10 @@ class Outbox:
         messages: list[tuple[Message, bool]] = []
         for item, flag in zip(envelope.items, carried, strict=True):
             if item.seq > 0 and link.ack_at is None:
-                link.ack_at = now + ack_delay_s(len(self._links))
+                delay_s = max(
+                    ack_delay_s(len(self._links)), ack_delay_s(link.crowd, ACK_DELAY_IN_CROWD_S_MAX)
+                )
+                link.ack_at = now + delay_s
             if item.seq == link.received + 1:
                 link.received += 1
                 messages.append((item.message, flag))

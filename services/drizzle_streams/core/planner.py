@@ -32,13 +32,18 @@ def next_group(
     """
     if last is None:
         return GroupRecord(GroupId(0), BatchId(0), BatchId(_size(spec) - 1), _in_step(spec, now_ms))
-    if last.last - frontier > math.ceil(plan_ahead_ms(spec) / interval_of(spec, last)):
-        return None
     interval = interval_of(spec, last)
+    if frontier < launches_next(spec, last.last, interval):
+        return None
     ends_at_ms = last.starts_at_ms + (last.last - last.first + 1) * interval
     starts_at_ms = max(ends_at_ms, _in_step(spec, now_ms - interval))
     first = BatchId(last.last + 1)
     return GroupRecord(GroupId(last.group + 1), first, BatchId(first + _size(spec) - 1), starts_at_ms)
+
+
+def launches_next(spec: JobSpec, last: BatchId, interval_ms: float) -> BatchId:
+    """The batch whose end everywhere has the group launched that follows the one ending with `last`."""
+    return BatchId(last - math.ceil(plan_ahead_ms(spec) / interval_ms))
 
 
 def _in_step(spec: JobSpec, at_ms: float) -> float:

@@ -13,7 +13,7 @@ from drizzle_streams.core.late_sources import FirstBatches
 from drizzle_streams.core.latencies import Latencies
 from drizzle_streams.model.ids import NO_BATCH, BatchId, PartitionId, StageId
 from drizzle_streams.model.job import JobSpec, relaid
-from drizzle_streams.protocol.parts import BatchLatency
+from drizzle_streams.protocol.parts import BatchLatencies
 
 
 @dataclass(slots=True)
@@ -93,10 +93,10 @@ class Progress:
         for partition in partitions:
             self.held[stage][partition] = last
 
-    def observe(self, latencies: tuple[BatchLatency, ...]) -> None:
+    def observe(self, latencies: tuple[BatchLatencies, ...]) -> None:
         """How late parts of batches were."""
-        for part in latencies:
-            self.latencies.observe(part)
+        for run in latencies:
+            self.latencies.observe(run)
 
     def stage_done(self, stage: StageId) -> BatchId:
         """The last batch that all partitions of a stage have done."""

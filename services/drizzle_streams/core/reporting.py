@@ -6,8 +6,10 @@ What it needs them for soonest is the next group. Rules:
 - Where few report, it is often: `REPORT_INTERVAL_S`. Where many do, the coordinator hears at most one
   report of a job in `REPORT_INTERVAL_PER_WORKER_S`, and nobody waits longer than `REPORT_INTERVAL_S_MAX`:
   groups are planned 0.3 s ahead (`planner`), and what is done must be known by then.
-- While more than half of what was launched beyond the last report is still to do, nothing new is to be
-  launched, and a report waits longer: so large groups are reported more rarely, not only launched so.
+- The next group waits for the report of one batch (`planner.launches_next`). Until that batch is done, and
+  half of what was launched beyond the last report, a report waits longer: so large groups are reported more
+  rarely, not only launched so, and small ones several at a time.
+- Once the coordinator knows of that batch it waits for others, and not for us.
 """
 
 from __future__ import annotations

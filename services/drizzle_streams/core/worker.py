@@ -12,6 +12,7 @@ from drizzle_streams.core import events as ev
 from drizzle_streams.core.ahead import Ahead
 from drizzle_streams.core.cohorts import Cohort
 from drizzle_streams.core.copies import copy_cohort
+from drizzle_streams.core.crowds import crowds
 from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.reporting import ReportTimer
 from drizzle_streams.core.worker_blocks import Wanted
@@ -70,7 +71,7 @@ class Worker(WorkerMember):
         if self._beat_at <= now:
             self._beat(now, out)
         if self._report.at is not None and self._report.at <= now:
-            self._report_all(out)
+            self._report_all(now, out)
         if self._overdue_at is not None and self._overdue_at <= now:
             self._ask_overdue(now, out)
             self._run_ready(out, now)  # one that waited for a commit may no longer
@@ -181,6 +182,8 @@ class Worker(WorkerMember):
         job = self._job_of(assign.spec, out)
         self._failures.pop(assign.spec.job, None)
         job.assign(assign, now, out)
+        for node, members in crowds(assign.spec, assign.placement, self.settings.worker):
+            out.crowd(node, members)
         for message in self.ahead.take(assign.spec.job, assign.generation):
             job.heard_ahead(message, out)
         if job.load_error is not None:
@@ -334,11 +337,12 @@ class Worker(WorkerMember):
 
     # --- reports and questions ------------------------------------------------------------
 
-    def _report_all(self, out: Effects) -> None:
+    def _report_all(self, now: float, out: Effects) -> None:
         self._report.said()
         for job in self.jobs.values():
             if job.report_due:
                 out.send(COORDINATOR, job.report())
+        self._beat_along(now, out)
 
     def _ask_overdue(self, now: float, out: Effects) -> None:
         self._overdue_at = None

@@ -17,6 +17,7 @@ from drizzle_streams.core.cohorts import Cohort
 from drizzle_streams.core.copies import CopyTask, CopyTasks
 from drizzle_streams.core.fitting import fits
 from drizzle_streams.core.late_sources import awaited
+from drizzle_streams.core.latencies import Unreported
 from drizzle_streams.core.later import Later
 from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.offered import offered_batches
@@ -80,6 +81,7 @@ class JobBlocks:
         self.launched: list[BatchId] = [NO_BATCH for _ in spec.stages]
         self.group = NO_GROUP
         self.granted = NO_BATCH
+        self.launches_next = NO_BATCH
         self.boundary: BatchId | None = None
         self.cohorts: dict[CohortId, Cohort] = {}
         self.arrivals = [Arrivals() for _ in spec.stages]
@@ -89,7 +91,7 @@ class JobBlocks:
         self.fetching: set[act.FetchBlocks | act.FetchInput] = set()
         self.report_due = False
         self._report_whole = False
-        self.latencies: list[parts.BatchLatency] = []
+        self.latencies = Unreported()
         self.lateness: list[parts.TaskLateness] = []
         self.chosen: tuple[ChosenFrom, ...] = ()
         self.seen: dict[StageId, StageSeen] = {}

@@ -306,7 +306,7 @@ class WorkerJob(JobLaunches):
             sealed_at_ms = cohort.sealed_at_ms.pop(BatchId(batch), 0.0)
             if final and sealed_at_ms:
                 took_ms = now * 1000.0 - sealed_at_ms
-                self.latencies.append(parts.BatchLatency(BatchId(batch), took_ms, sealed_at_ms))
+                self.latencies.add(BatchId(batch), took_ms, sealed_at_ms)
         cohort.done = last
         self.report_due = True
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from drizzle_streams.core import actions as act
 from drizzle_streams.core.cohorts import Cohort
 from drizzle_streams.core.machine import Effects
+from drizzle_streams.core.planner import launches_next
 from drizzle_streams.core.pressure import DOUBT_AFTER_S
 from drizzle_streams.core.worker_blocks import JobBlocks
 from drizzle_streams.model.ids import BatchId, StageId
@@ -30,6 +31,7 @@ class JobLaunches(JobBlocks):
         self.granted = max(self.granted, launch.last)
         if launch.group >= self.group:
             self.chosen = launch.chosen
+            self.launches_next = launches_next(self.spec, launch.last, launch.interval_ms)
         self.group = max(self.group, launch.group)
         self.boundary = None
         for stage in self.spec.stages:
@@ -78,10 +80,14 @@ class JobLaunches(JobBlocks):
 
     @property
     def runs_out(self) -> bool:
-        """Whether half of what was launched beyond the last report is done, so that more may be due."""
-        return self._report_whole or any(
-            2 * (self.launched[c.stage] - c.done) <= self.launched[c.stage] - c.reported
-            for c in self.cohorts.values()
+        """Whether the next group may wait for this report, and half of what was launched since is done."""
+        if self._report_whole:
+            return True
+        cohorts = self.cohorts.values()
+        if all(c.reported >= self.launches_next for c in cohorts):
+            return False  # what it is launched by is known of us
+        return all(c.done >= self.launches_next for c in cohorts) and any(
+            2 * (self.launched[c.stage] - c.done) <= self.launched[c.stage] - c.reported for c in cohorts
         )
 
     @property
@@ -98,9 +104,8 @@ class JobLaunches(JobBlocks):
                 first = BatchId(cohort.reported + 1)
                 done.append(parts.Done(cohort.stage, cohort.partitions, first, cohort.done))
                 cohort.reported = cohort.done
-        latencies = tuple(self.latencies)
-        lateness = tuple(self.lateness)
-        self.latencies, self.lateness = [], []
+        latencies = self.latencies.take()
+        lateness, self.lateness = tuple(self.lateness), []
         self.report_due = False
         ripe = sum(seen.batches for seen in self.seen.values()) >= SEEN_BATCHES_MIN
         seen = tuple(self.seen.values()) if ripe else ()

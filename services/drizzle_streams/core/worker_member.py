@@ -47,6 +47,11 @@ class WorkerMember(WorkerSlots):
         beat = msg.Heartbeat(NodeId(self.settings.worker), self._busy(now), self._stalls.take_ms())
         out.send_once(COORDINATOR, beat)
 
+    def _beat_along(self, now: float, out: Effects) -> None:
+        """Beat early, where it saves a frame: with what is said anyway, once half of the time has passed."""
+        if self.welcomed and self._beat_at - now <= self._lease_s / HEARTBEATS_PER_LEASE / 2:
+            self._beat(now, out)
+
     def _busy(self, now: float) -> float:
         """The share of slot time spent in tasks since the last heartbeat."""
         spent, span = self.slot_seconds(now), now - self._beat_from

@@ -31,7 +31,7 @@ from drizzle_streams.protocol.parts import (
     NO_COPIES,
     Adoption,
     Available,
-    BatchLatency,
+    BatchLatencies,
     Copies,
     Done,
     JobHolding,
@@ -87,7 +87,7 @@ class DoneReport:
     generation: Generation
     worker: WorkerId
     done: tuple[Done, ...]
-    latencies: tuple[BatchLatency, ...]
+    latencies: tuple[BatchLatencies, ...]
     whole: bool
     tasks: tuple[TaskLateness, ...] = ()
     seen: tuple[StageSeen, ...] = ()

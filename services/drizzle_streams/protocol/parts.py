@@ -85,12 +85,16 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True)
-class BatchLatency:
-    """One batch's time from sealed to done on one worker, and when it was sealed, cluster time."""
+class BatchLatencies:
+    """Of batches from `first` on, the time from sealed to done on one worker, and when they were sealed.
 
-    batch: BatchId
-    milliseconds: float
-    sealed_at_ms: float
+    In ms, and in ms of cluster time. Columns of one length: a report tells of dozens of batches, and many
+    workers tell of the same ones.
+    """
+
+    first: BatchId
+    milliseconds: tuple[float, ...]
+    sealed_at_ms: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
