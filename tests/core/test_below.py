@@ -16,6 +16,7 @@ from drizzle_streams.core.below import (
     is_last,
     say_every,
     says,
+    under_way_max,
 )
 from drizzle_streams.core.window import IN_FLIGHT_MAX, IN_FLIGHT_MIN, in_flight_max
 from drizzle_streams.model.ids import NO_BATCH, BatchId, JobId, PartitionId, StageId, StreamId, WorkerId
@@ -129,6 +130,7 @@ def test_where_a_batch_is_announced_often_ranges_are_long_and_few_ahead(
     found = ahead_max(spec, placement)
     assert (found, say_every(spec, placement)) == (ahead, every)
     window = in_flight_max(interval_ms)
+    assert under_way_max(spec, placement) == (window if every == SAY_EVERY_BATCHES else ahead)
     assert found * readers * 12 <= ANNOUNCEMENTS_MAX * every or found == window + AHEAD_BATCHES_SPARE
     assert found > window >= every
 

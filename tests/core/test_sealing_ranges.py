@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 
 import pytest
@@ -32,7 +33,8 @@ from drizzle_streams.model.job import JobSpec, StageSpec
 from drizzle_streams.model.placement import Placement, StreamLayout
 from drizzle_streams.protocol import messages as msg
 
-JOB, STREAM, READS, SOURCE = JobId("j"), StreamId("posted"), StageId(0), SourceId("s")
+JOB, STREAM, SOURCE = JobId("j"), StreamId("posted"), SourceId("s")
+READS, BELOW = StageId(0), StageId(1)
 A, B = WorkerId("a"), WorkerId("b")
 OWNERS = (A, B, A)
 ONE, PARTITIONS = Generation(1), tuple(map(PartitionId, range(3)))
@@ -40,17 +42,23 @@ LAST = BatchId(99)
 
 
 class Behind:
-    """A source with three partitions, of which batches 0..99 are launched from time 0 on."""
+    """A source with three partitions, of which batches 0..`last` are launched from time 0 on.
 
-    def __init__(self, interval_ms: float = 50.0) -> None:
+    Below its readers are so many workers, one partition each.
+    """
+
+    def __init__(self, interval_ms: float = 50.0, below: int = 0, last: BatchId = LAST) -> None:
         self.interval_s = interval_ms / 1000.0
-        spec = JobSpec(
-            JOB, (StageSpec(READS, 3, stream=STREAM),), batch_interval_ms=interval_ms, speculation=False
-        )
-        layouts, needed = (StreamLayout(STREAM, (SOURCE,) * 3),), ((BatchId(0),) * 3,)
+        stages = (StageSpec(READS, 3, stream=STREAM), StageSpec(BELOW, below, inputs=(READS,)))
+        owners = (OWNERS, tuple(WorkerId(f"below-{number}") for number in range(below)))
+        kept = 2 if below else 1
+        spec = JobSpec(JOB, stages[:kept], batch_interval_ms=interval_ms, speculation=False)
+        layouts = (StreamLayout(STREAM, (SOURCE,) * 3),)
+        needed = tuple((BatchId(0),) * len(row) for row in owners[:kept])
         self.job, self.out = SourceJob(SOURCE, JOB), Effects()
-        self.job.assign(msg.Assign(spec, ONE, layouts, Placement((OWNERS,)), needed, NO_BATCH, ()), self.out)
-        self.job.launch(msg.Launch(JOB, ONE, GroupId(0), BatchId(0), LAST, 0.0, interval_ms, 10))
+        placement = Placement(owners[:kept])
+        self.job.assign(msg.Assign(spec, ONE, layouts, placement, needed, NO_BATCH, ()), self.out)
+        self.job.launch(msg.Launch(JOB, ONE, GroupId(0), BatchId(0), last, 0.0, interval_ms, 10))
 
     def seal(self, due: float) -> act.SealBatches:
         """At the time when batch `due` is."""
@@ -117,6 +125,25 @@ def test_a_range_ends_where_credit_does(interval_ms: float) -> None:
     source.credit((0, 2), 7)
     seal = source.seal(LAST)
     assert (seal.first, seal.last) == (window, window + 5)
+
+
+def test_a_short_range_is_not_followed_by_short_ones_for_ever() -> None:
+    """Readers take range by range; those below speak once a window, and what they allow is sealed at once."""
+    interval_ms, below, last = 2.0, 300, BatchId(999)
+    source, window = Behind(interval_ms, below, last), in_flight_max(interval_ms)
+    sealed, sizes = deque([source.seal(12)]), [13]
+    source.sealed(sealed[0])
+    while sealed[-1].last < 900:
+        if source.job.seal_times():
+            sealed.append(source.seal(last))
+            source.sealed(sealed[-1])
+            sizes.append(sealed[-1].last - sealed[-1].first + 1)
+            continue
+        computed = sealed.popleft().last
+        source.credit((0, 1, 2), computed)
+        said = BatchId((computed + 1) // window * window - 1)
+        source.job.taken(msg.Taken(JOB, ONE, B, BELOW, tuple(map(PartitionId, range(below))), said), 1.0)
+    assert set(sizes[len(sizes) // 2 :]) == {window}
 
 
 def test_a_range_ends_with_what_is_launched_or_left_by_a_cut() -> None:

@@ -62,8 +62,7 @@ def announcements(spec: JobSpec, placement: Placement) -> int:
 
 def say_every(spec: JobSpec, placement: Placement) -> int:
     """After how many batches a last stage speaks."""
-    many = announcements(spec, placement) > MANY_ANNOUNCEMENTS
-    return in_flight_max(spec.batch_interval_ms) if many else SAY_EVERY_BATCHES
+    return in_flight_max(spec.batch_interval_ms) if _is_many(spec, placement) else SAY_EVERY_BATCHES
 
 
 def ahead_max(spec: JobSpec, placement: Placement) -> int:
@@ -72,6 +71,20 @@ def ahead_max(spec: JobSpec, placement: Placement) -> int:
     most = together // max(1, announcements(spec, placement))
     window = in_flight_max(spec.batch_interval_ms)
     return max(window + AHEAD_BATCHES_SPARE, min(AHEAD_WINDOWS_MAX * window, most))
+
+
+def under_way_max(spec: JobSpec, placement: Placement) -> int:
+    """How many batches may be under way at readers: a window of them (`core.window`).
+
+    Where last stages speak once in a window, as many as may be ahead of those. Else readers give back what
+    they took together, the next range is as long as the last one, and one that was short once stays so.
+    """
+    window = in_flight_max(spec.batch_interval_ms)
+    return max(window, ahead_max(spec, placement)) if _is_many(spec, placement) else window
+
+
+def _is_many(spec: JobSpec, placement: Placement) -> bool:
+    return announcements(spec, placement) > MANY_ANNOUNCEMENTS
 
 
 class Below:

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field, replace
 
 from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
-from drizzle_streams.core.below import Below
+from drizzle_streams.core.below import Below, under_way_max
 from drizzle_streams.core.capacity import Capacity
 from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.speculation import Copies
 from drizzle_streams.core.untold import RUN_BATCHES_MAX
-from drizzle_streams.core.window import IN_FLIGHT_MIN, in_flight_max
+from drizzle_streams.core.window import IN_FLIGHT_MIN
 from drizzle_streams.model.bounds import Bounds
 from drizzle_streams.model.ids import (
     NO_BATCH,
@@ -145,7 +145,7 @@ class SourceJob:
         self.placement = assign.placement
         self.launches, self.cut_at, self._halting = [], None, None
         self._halts = any(stage.partitions_least for stage in assign.spec.stages)
-        self._window = in_flight_max(assign.spec.batch_interval_ms)
+        self._window = under_way_max(assign.spec, assign.placement)
         self._open_readings(assign, out)
         self.commit(assign.committed, out)
         sealed = max((one.sealed for one in self.readings.values()), default=NO_BATCH)
