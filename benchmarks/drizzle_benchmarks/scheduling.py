@@ -252,9 +252,11 @@ async def _measured(
     began = time.monotonic()
     warm = WARM_BATCHES + (mode.group_size if mode.scheduling is Scheduling.GROUP else 0)
 
+    news = _News()
+
     def warmed(sample: Sample) -> bool:
         enough = sample.at >= began + WARM_ENOUGH_S and sample.batches >= WARM_BATCHES
-        return sample.batches >= warm or enough
+        return news.of(sample) and (sample.batches >= warm or enough)
 
     before = await _until(cluster, hosts, name, warmed, WARM_S_MAX)
     await asyncio.sleep(seconds)
@@ -262,11 +264,26 @@ async def _measured(
 
     def measured(sample: Sample) -> bool:
         over = sample.at >= ends_at and sample.batches >= before.batches + BATCHES_MIN
-        return over or sample.groups >= before.groups + GROUPS_MIN
+        return over or (news.of(sample) and sample.groups >= before.groups + GROUPS_MIN)
 
     after = await _until(cluster, hosts, name, measured, 2 * MEASURED_SPANS_MAX * seconds)
     await cluster.ask(f"/jobs/{name}", "DELETE")
     return _row(workers, wanted, before, after)
+
+
+class _News:
+    """Whether more batches are known to be done than a moment ago.
+
+    Dozens are reported at once, so a span is measured from one such moment to another.
+    """
+
+    def __init__(self) -> None:
+        self._known: int | None = None
+
+    def of(self, sample: Sample) -> bool:
+        """Never of the first one."""
+        before, self._known = self._known, sample.batches
+        return before is not None and sample.batches > before
 
 
 def _row(workers: int, wanted: Wanted, before: Sample, after: Sample) -> Row:
