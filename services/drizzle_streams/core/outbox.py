@@ -42,7 +42,7 @@ ACK_DELAY_IN_CROWD_S_MAX = 1.0
 """Nobody waits longer where both ends were told of a crowd."""
 ALONG_S_MAX = 1.0
 """So long waits, where links are many, what may leave along with something else."""
-LOOK_EVERY_S = 0.02
+LOOK_EVERY_S = 0.1
 """Where links are many, acknowledgements and repeats wait for the next multiple of that."""
 RESEND_AFTER_S = 0.3
 RESEND_AFTER_S_MAX = 2.0
