@@ -54,6 +54,17 @@ def test_a_worker_that_is_late_with_another_partition_gets_no_copy() -> None:
     assert made == []
 
 
+def test_who_has_batches_of_its_own_to_compute_gets_no_copy() -> None:
+    """Where batches queue up tasks are late by their queue, and a copy would be one more in another."""
+    sealed = {BatchId(batch): 5_000.0 for batch in range(100, 108)}
+    copies = known()
+    for done in range(100, 106):
+        assert copies.due(LATE_MS + 500.0, sealed, taken(99, done), OWNERS)[0] == []
+        assert copies.awaits_backup, "it may be through soon"
+    made, _ = copies.due(LATE_MS + 500.0, sealed, taken(99, 106), OWNERS)
+    assert made[0] == Copy(BatchId(100), B, (P0,))
+
+
 def test_partitions_of_one_owner_go_in_one_offer() -> None:
     owners = {P0: A, P1: B, P2: A}
     done = {P0: BatchId(99), P1: BatchId(100), P2: BatchId(99)}

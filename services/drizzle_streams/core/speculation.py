@@ -6,8 +6,9 @@ for them takes whichever result is here first: results are the same, and what ha
 is asked, neither inside a group nor at the coordinator. The rules:
 
 - A task is late when its credit is `slow_after_ms` later than the median, as `core.stragglers` has it, and
-  another worker has given credit for its part of the very batch. That worker gets the copy. What delays
-  everybody makes no copy, since nobody could do better.
+  another worker has given credit for its part of the very batch. That worker gets the copy, if it has next to
+  nothing to do: where batches queue up, tasks are late by how long their queue is, and a copy is only more
+  work for who has enough. What delays everybody makes no copy, since nobody could do better.
 - A copy gives no credit: its owner still computes the batch, whose blocks a later recovery counts on.
 - Each task is copied once at most, and copies are few: `COPIES_PER_TASK` of all tasks, so that a copy can
   never be what makes a cluster slow.
@@ -35,6 +36,9 @@ COPIES_PER_TASK = 0.25
 
 COPIES_ALLOWED_MAX = 8.0
 """The allowance grows no further: the batches in flight of one partition."""
+
+BACKUP_BATCHES_MAX = 1
+"""Who has more batches of its own to compute than that gets no copy."""
 
 ROUNDING_MS = 0.01
 """A deadline goes to seconds and back: without this, rounding could leave it due for ever."""
@@ -109,12 +113,13 @@ class Copies:
             return [], None
         copies: dict[tuple[BatchId, WorkerId], list[PartitionId]] = {}
         next_ms: float | None = None
+        newest = max(sealed_at_ms, default=NO_BATCH)
         for batch, partition in self._open(sealed_at_ms, taken):
             late_at_ms = sealed_at_ms[batch] + after_ms
             if late_at_ms > now_ms + ROUNDING_MS:
                 next_ms = late_at_ms if next_ms is None else min(next_ms, late_at_ms)
                 continue
-            to = _backup(batch, partition, taken, owners)
+            to = _backup(batch, partition, BatchId(newest - BACKUP_BATCHES_MAX), taken, owners)
             if to is not None and self._allowance >= 1.0:
                 self._allowance -= 1.0
                 self._copied[batch, partition] = False
@@ -138,14 +143,15 @@ class Copies:
 def _backup(
     batch: BatchId,
     partition: PartitionId,
+    idle_from: BatchId,
     taken: Mapping[PartitionId, BatchId],
     owners: Mapping[PartitionId, WorkerId],
 ) -> WorkerId | None:
-    """Who has done its own part of that batch; where there are several, by turns."""
-    late = owners[partition]
+    """Who has done its own part of that batch, and of all up to `idle_from`; of several, by turns."""
+    late, done = owners[partition], max(batch, idle_from)
     on_time: Sequence[WorkerId] = sorted(
-        {owners[p] for p, last in taken.items() if last >= batch}
+        {owners[p] for p, last in taken.items() if last >= done}
         - {late}
-        - {owners[p] for p, last in taken.items() if last < batch}
+        - {owners[p] for p, last in taken.items() if last < done}
     )
     return on_time[(batch + partition) % len(on_time)] if on_time else None
