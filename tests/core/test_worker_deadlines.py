@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
+
 from drizzle_streams.core.cohorts import Cohort
 from drizzle_streams.core.events import Received
 from drizzle_streams.core.machine import Effects
@@ -28,17 +30,16 @@ TIMEOUT_S = 1.0
 ME = WorkerId("worker-1")
 
 
-def awaiting_since(now: float) -> Worker:
-    """A worker of which one task awaits a block since `now`."""
+def awaiting_since(now: float, above: int = 1) -> Worker:
+    """A worker of which one task awaits a block since `now`, of each of so many workers."""
     spec = JobSpec(
-        JobId("j"), (StageSpec(StageId(0), 1), StageSpec(StageId(1), 1, inputs=(StageId(0),))), 50.0
+        JobId("j"), (StageSpec(StageId(0), above), StageSpec(StageId(1), 1, inputs=(StageId(0),))), 50.0
     )
     worker, out = Worker(WorkerSettings(ME, "", awaited_timeout_s=TIMEOUT_S)), Effects()
     adoption = parts.Adoption(StageId(1), (0,), BatchId(0), (), (), ())  # type: ignore[arg-type]
-    placement = Placement(((WorkerId("worker-2"),), (ME,)))
-    assign = msg.Assign(
-        spec, Generation(1), (), placement, ((BatchId(0),), (BatchId(0),)), BatchId(-1), (adoption,)
-    )
+    placement = Placement((tuple(WorkerId(f"worker-{2 + number}") for number in range(above)), (ME,)))
+    needed = ((BatchId(0),) * above, (BatchId(0),))
+    assign = msg.Assign(spec, Generation(1), (), placement, needed, BatchId(-1), (adoption,))
     for message in (
         msg.Welcome(Generation(1), 60_000),
         assign,
@@ -107,11 +108,13 @@ def beats(worker: Worker, until: float) -> list[tuple[float, bool]]:
     return found
 
 
-def test_who_reports_beats_along_with_reports() -> None:
-    worker = awaiting_since(0.0)
-    worker.handle(Received(COORDINATOR, msg.Welcome(Generation(1), 1_000), carried=False), 0.0, Effects())
-    found = beats(worker, 5.0)
-    assert all(along for _, along in found)
+@pytest.mark.parametrize(("above", "along"), [(1, False), (99, True)])
+def test_in_a_crowd_who_reports_beats_along_with_reports(above: int, along: bool) -> None:
+    worker, lease_s = awaiting_since(0.0, above), 5.0
+    welcome = msg.Welcome(Generation(1), round(lease_s * 1_000))
+    worker.handle(Received(COORDINATOR, welcome, carried=False), 0.0, Effects())
+    found = beats(worker, 30.0)
+    assert all(with_report for _, with_report in found[1:]) is along
     gaps = [later - earlier for (earlier, _), (later, _) in pairwise(found)]
-    assert max(gaps) <= 0.2, "five a lease at least"
-    assert min(gaps) >= 0.1, "and not with each report"
+    assert max(gaps) <= lease_s / 5 + 1e-9
+    assert min(gaps) >= lease_s / 10 - 1e-9, "and not with each report"

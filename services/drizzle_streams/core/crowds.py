@@ -8,9 +8,15 @@ acknowledgements wait longer there, and repeats later.
 
 from __future__ import annotations
 
+from drizzle_streams.core.outbox import ACK_LINKS_FEW
 from drizzle_streams.model.ids import COORDINATOR, NodeId, WorkerId
 from drizzle_streams.model.job import JobSpec
 from drizzle_streams.model.placement import Placement
+
+
+def is_crowd(members: int) -> bool:
+    """Whether who talks with so many is to be spared frames."""
+    return members > ACK_LINKS_FEW
 
 
 def crowds(spec: JobSpec, placement: Placement, worker: WorkerId) -> list[tuple[NodeId, int]]:

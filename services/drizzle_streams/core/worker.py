@@ -12,7 +12,7 @@ from drizzle_streams.core import events as ev
 from drizzle_streams.core.ahead import Ahead
 from drizzle_streams.core.cohorts import Cohort
 from drizzle_streams.core.copies import copy_cohort
-from drizzle_streams.core.crowds import crowds
+from drizzle_streams.core.crowds import crowds, is_crowd
 from drizzle_streams.core.machine import Effects
 from drizzle_streams.core.reporting import ReportTimer
 from drizzle_streams.core.worker_blocks import Wanted
@@ -342,7 +342,8 @@ class Worker(WorkerMember):
         for job in self.jobs.values():
             if job.report_due:
                 out.send(COORDINATOR, job.report())
-        self._beat_along(now, out)
+        if any(is_crowd(job.owners) for job in self.jobs.values()):
+            self._beat_along(now, out)
 
     def _ask_overdue(self, now: float, out: Effects) -> None:
         self._overdue_at = None
