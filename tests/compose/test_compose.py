@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -146,7 +147,15 @@ def test_prometheus_reads_all_and_every_query_of_the_dashboards_has_data(stack: 
     """After all that happened above, so that panels about recoveries have some to show."""
     prometheus, grafana = stack.address("prometheus"), stack.address("grafana")
     until("Prometheus scrapes every service", lambda: _scraped(prometheus) == {"up": 2 + 2 + 3})
-    until("the last scrape answers all", lambda: not unanswered(prometheus, stack.since, time.time()))
+    waiting: list[str] = []
+
+    def all_answered() -> bool:
+        waiting[:] = unanswered(prometheus, stack.since, time.time())
+        return not waiting
+
+    with suppress(AssertionError):  # what is said of it then is said better below
+        until("the last scrape answers all", all_answered)
+    assert not waiting, "\n".join(waiting)
     boards = fetched(f"{grafana}/api/search?type=dash-db")
     assert {board["title"] for board in boards} == {board["title"] for board in dashboards().values()}
 
