@@ -30,6 +30,7 @@ WORDS = {
     ),
     *("sum", "max", "min", "avg", "count", "rate", "increase", "changes", "delta", "vector", "clamp_min"),
     "histogram_quantile",
+    "topk",
 }
 
 

@@ -7,8 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.deploy.panel_queries import ROOT
+from tests.deploy.panel_queries import ROOT, queries
 
 pytestmark = [pytest.mark.compose, pytest.mark.usefixtures("engine")]
 
@@ -71,3 +72,28 @@ def test_a_rule_that_is_changed_for_the_worse_is_caught(token: Path, tmp_path: P
     tested = promtool(folder, token, "test", "rules", *files("tests"))
     assert tested.returncode == 1
     assert "DrizzleUtilisationHigh" in tested.stdout + tested.stderr
+
+
+def test_boards_answer_while_an_address_has_just_gone_to_another_service(token: Path, tmp_path: Path) -> None:
+    """Containers get the addresses of those that went; for some seconds Prometheus has both at one."""
+    asked = [one.expr for one in dict.fromkeys(queries()) if "drizzle_info" in one.expr]
+    names = {name for expr in asked for name in re.findall(r"\b(?:drizzle|process)[_:][\w:]+", expr)}
+    here = 'instance="10.0.0.7:1"'
+    lives = [f'drizzle_info{{{here}, node="{one}", service="{one}"}}' for one in ("coordinator", "worker")]
+    labels = f'{{{here}, job="j", stream="s", direction="sent"}}'
+    others = [name + labels for name in sorted(names - {"drizzle_info"})]
+    test = {
+        "interval": "5s",
+        "input_series": [{"series": one, "values": "1x12"} for one in lives]
+        + [{"series": one, "values": "1+1x12"} for one in others],
+        "promql_expr_test": [
+            {"expr": f"count({expr})", "eval_time": "1m", "exp_samples": [{"labels": "{}", "value": 1}]}
+            for expr in asked
+        ],
+    }
+    assert len(asked) > 8
+    folder = tmp_path / "prometheus"
+    folder.mkdir()
+    (folder / "boards.yml").write_text(yaml.safe_dump({"evaluation_interval": "5s", "tests": [test]}))
+    tested = promtool(folder, token, "test", "rules", "boards.yml")
+    assert tested.returncode == 0, tested.stdout + tested.stderr

@@ -174,7 +174,8 @@ LAUNCHES = Row(
             "Bps",
             Query(
                 f'sum by (service) (rate(drizzle_link_bytes_total{{direction="sent"}}[{RANGE}])'
-                " * on (instance) group_left (service) max by (instance, service) (drizzle_info))",
+                " * on (instance) group_left (service) topk by (instance)"
+                " (1, max by (instance, service) (drizzle_info)))",
                 "{{service}}",
             ),
             width=12,

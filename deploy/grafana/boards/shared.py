@@ -10,8 +10,9 @@ from deploy.grafana.panels import RANGE, Annotation, Variable
 
 JOB = Variable("job", "Job", "drizzle_frontier_batch")
 OF_JOB = '{job=~"$job"}'
-NAMED = "* on (instance) group_left (node) max by (instance, node) (drizzle_info)"
-"""Joins the series of a service to its name."""
+NAMED = "* on (instance) group_left (node) topk by (instance) (1, max by (instance, node) (drizzle_info))"
+"""Joins the series of a service to its name. To one: an address that a new container has from one that went
+has two for some seconds, for which Prometheus would refuse the query, over any time that holds them."""
 
 
 def quantile(share: float, histogram: str, by: str, labels: str = OF_JOB, span: str = RANGE) -> str:
