@@ -171,10 +171,11 @@ class CoordinatorJob(JobResizes):
         out.start(act.FenceSnapshots(self.spec.job))
         self.barrier_reset()
         # Downstream first (section 3.2 step 1): reducers know what they await before maps start.
+        members = len(plan.placement.workers())
         for worker in sorted(self.planned_workers):
             adoptions = plan.adoptions.get(worker, ())
             out.send(NodeId(worker), self._assign(plan.needed, adoptions))
-            out.crowd(NodeId(worker), len(self.planned_workers))
+            out.crowd(NodeId(worker), members)
         for source in self.sources():
             out.send(NodeId(source), self._assign(plan.needed, ()))
 

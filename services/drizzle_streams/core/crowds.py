@@ -23,12 +23,11 @@ def crowds(spec: JobSpec, placement: Placement, worker: WorkerId) -> list[tuple[
     """With how many others the busier end of each link talks, as this job has it."""
     owners = [dict.fromkeys(row) for row in placement.owners]
     members: dict[NodeId, int] = {COORDINATOR: len(placement.workers())}
-    for stage in spec.stages:
-        for above in stage.inputs:
-            ends = owners[above], owners[stage.stage]
-            for mine, others in (ends, ends[::-1]):
-                for other in others if worker in mine else ():
-                    node = NodeId(other)
-                    members[node] = max(members.get(node, 0), *map(len, ends))
+    edges = [(owners[above], owners[stage.stage]) for stage in spec.stages for above in stage.inputs]
+    for mine, others in (*edges, *((below, above) for above, below in edges)):
+        if worker not in mine:
+            continue
+        for node in map(NodeId, others):
+            members[node] = max(members.get(node, 0), len(mine), len(others))
     members.pop(NodeId(worker), None)
     return list(members.items())

@@ -18,7 +18,7 @@ is asked, neither inside a group nor at the coordinator. The rules:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -113,13 +113,14 @@ class Copies:
             return [], None
         copies: dict[tuple[BatchId, WorkerId], list[PartitionId]] = {}
         next_ms: float | None = None
-        newest = max(sealed_at_ms, default=NO_BATCH)
+        idle_from = BatchId(max(sealed_at_ms, default=NO_BATCH) - BACKUP_BATCHES_MAX)
+        stands = _stands(taken, owners)
         for batch, partition in self._open(sealed_at_ms, taken):
             late_at_ms = sealed_at_ms[batch] + after_ms
             if late_at_ms > now_ms + ROUNDING_MS:
                 next_ms = late_at_ms if next_ms is None else min(next_ms, late_at_ms)
                 continue
-            to = _backup(batch, partition, BatchId(newest - BACKUP_BATCHES_MAX), taken, owners)
+            to = _backup(batch, partition, idle_from, stands)
             if to is not None and self._allowance >= 1.0:
                 self._allowance -= 1.0
                 self._copied[batch, partition] = False
@@ -140,18 +141,21 @@ class Copies:
                         yield batch, partition
 
 
+def _stands(
+    taken: Mapping[PartitionId, BatchId], owners: Mapping[PartitionId, WorkerId]
+) -> dict[WorkerId, BatchId]:
+    """Up to which batch each worker has done its own part."""
+    stands: dict[WorkerId, BatchId] = {}
+    for partition, last in taken.items():
+        owner = owners[partition]
+        stands[owner] = min(last, stands.get(owner, last))
+    return stands
+
+
 def _backup(
-    batch: BatchId,
-    partition: PartitionId,
-    idle_from: BatchId,
-    taken: Mapping[PartitionId, BatchId],
-    owners: Mapping[PartitionId, WorkerId],
+    batch: BatchId, partition: PartitionId, idle_from: BatchId, stands: Mapping[WorkerId, BatchId]
 ) -> WorkerId | None:
     """Who has done its own part of that batch, and of all up to `idle_from`; of several, by turns."""
-    late, done = owners[partition], max(batch, idle_from)
-    on_time: Sequence[WorkerId] = sorted(
-        {owners[p] for p, last in taken.items() if last >= done}
-        - {late}
-        - {owners[p] for p, last in taken.items() if last < done}
-    )
+    done = max(batch, idle_from)
+    on_time = sorted(worker for worker, last in stands.items() if last >= done)
     return on_time[(batch + partition) % len(on_time)] if on_time else None
