@@ -266,6 +266,23 @@ def test_what_may_wait_leaves_with_an_acknowledgement_or_at_its_bound() -> None:
     assert left(box, 2.0 + ob.ack_delay_s(ob.ACK_LINKS_FEW + 2) + ob.LOOK_EVERY_S) == [[2]]
 
 
+def test_what_waits_for_company_is_not_repeated_before_it_was_said() -> None:
+    """An answer to something else, meanwhile, starts no watch: it would ring again and again in vain."""
+    box = of_many_links()
+    box.send(B, said(1))
+    assert left(box, 1.0) == [[1]]
+    box.send(B, said(2), along=True)
+    hear(box, Envelope(B, 1, 1, 1, 1, 1, ()), 1.1)
+    assert left(box, 1.1) == []
+    looks: list[float] = []
+    while (due := box.next_deadline()) is not None and box.waiting(B) and len(looks) < 100:
+        looks.append(due)
+        if left(box, due) == [[2]]:
+            break
+    assert looks == sorted(set(looks)), "each look is later than the one before"
+    assert looks[-1] < 1.1 + ob.ALONG_S_MAX + ob.LOOK_EVERY_S + 1e-9
+
+
 def test_where_links_are_few_nothing_waits_for_company() -> None:
     box = Outbox(A, 1)
     box.send(B, said(1), along=True)

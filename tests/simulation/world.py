@@ -43,6 +43,8 @@ from tests.simulation.values import JOB, spec, sum_records
 
 LEASE_S = 1.0
 STREAM_PARTITIONS_PER_SOURCE = 2
+LOOKS_AT_ONCE_MAX = 100
+"""So many deadlines of one machine may have passed at one instant."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,9 @@ class Life:
     performer: Any = field(init=False)
     held_back: list[Callable[[], object]] = field(default_factory=list)
     _timer: float | None = None
+    _looks: int = 0
+    """How often a deadline had passed since the clock last moved."""
+    _looked_at: float = 0.0
 
     def post(self, event: ev.Event) -> None:
         self.act(lambda: self.carry_out(self.machine.handle(event, self.world.now)))
@@ -123,9 +128,17 @@ class Life:
         deadline = self.machine.next_deadline()
         self._timer = None
         if deadline is not None and deadline <= self.world.now:
+            self._demand_rest()
             self.carry_out(self.machine.on_deadline(self.world.now))
         else:
             self.plan_deadline()
+
+    def _demand_rest(self) -> None:
+        """A machine that asks for the same instant again and again would keep a real processor busy."""
+        if self._looked_at != self.world.now:
+            self._looked_at, self._looks = self.world.now, 0
+        self._looks += 1
+        assert self._looks <= LOOKS_AT_ONCE_MAX, f"{self.id} asks to be looked at again and again"
 
 
 class World:

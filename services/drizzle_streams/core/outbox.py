@@ -116,7 +116,12 @@ class Link:
             took_s, self.timed = now - self.timed_at, 0
             self.answer_s = max(took_s, self.answer_s + ANSWER_WEIGHT * (took_s - self.answer_s))
             self.resend_after_s = self.patience_s
-        self.resend_at = now + self.resend_after_s if self.unacked else None
+        self.resend_at = now + self.resend_after_s if self.said else None
+
+    @property
+    def said(self) -> int:
+        """How much of what is not acknowledged has left; the rest may wait for company."""
+        return len(self.unacked) - len(self.fresh)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,10 +293,9 @@ class Outbox:
 
     def _repeats(self, link: Link, now: float) -> list[Item]:
         """What was said before and is due to be said again."""
-        said = len(link.unacked) - len(link.fresh)
-        if not said or link.resend_at is None or link.resend_at > now:
+        if link.resend_at is None or link.resend_at > now:
             return []
-        repeats = [link.unacked[i] for i in range(min(RESEND_ITEMS_MAX, said))]
+        repeats = [link.unacked[i] for i in range(min(RESEND_ITEMS_MAX, link.said))]
         link.timed = 0  # what comes now may answer the one or the other
         link.resend_after_s = min(link.resend_after_s * 2, RESEND_AFTER_S_MAX)
         link.resend_at = now + link.resend_after_s
