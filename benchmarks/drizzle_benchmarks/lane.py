@@ -2,7 +2,7 @@
 
 A batch is what a worker does in its threads (`worker.execution.execute`): parse, steps, partial, cut and
 encode shares; decode, merge, state, windows, results, rows by partition. Beside the batches runs what runs
-beside them in a worker: merging of state and snapshots, on its two background threads. Blocks go through
+beside them in a worker: merging of state and snapshots, on its threads for upkeep. Blocks go through
 the codec as if from another worker. Left out is what no size of state or table changes: event loop,
 messages, Redis, the sink's write.
 
@@ -176,7 +176,7 @@ class Lane:
         return await done
 
     async def _merge(self, work: Compaction) -> tuple[Compaction, Compacted]:
-        return work, await self.threads.background(work.run)
+        return work, await self.threads.upkeep(work.run)
 
     async def _store(self, state: StageState) -> None:
         started = time.perf_counter()

@@ -97,7 +97,7 @@ def test_a_snapshot_of_the_old_partitions_restores_the_new_ones(
     batch = player.states[0].version
     layout = player.reducer.resized(count).layout
     olds = [
-        restore(state.layout, state.partitions, batch, state.snapshot_since(None)[1])
+        restore(state.layout, state.partitions, batch, [*state.snapshot_since(None)[1]])
         for state in player.states
     ]
     for partition in range(count):

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO
 from typing import Any, Final, cast
 
 import msgpack
 import polars as pl
 
+from drizzle_streams.engine.buffers import written
 from drizzle_streams.engine.columns import KEY_GROUP
 from drizzle_streams.engine.failures import POLARS_ERRORS
 from drizzle_streams.engine.series import search_sorted
@@ -96,12 +96,8 @@ def _marks(given: Any) -> Marks:
 def encode_frame(header: Mapping[str, object], frame: pl.DataFrame | None) -> bytes:
     """A header and a frame as bytes; a frame without rows is left out. Adds the rows as "r"."""
     packed = msgpack.packb({**header, "r": 0 if frame is None else frame.height})
-    written = BytesIO()  # header and rows into one buffer: copying holds the interpreter
-    written.write(len(packed).to_bytes(_LENGTH_BYTES, "little"))
-    written.write(packed)
-    if frame is not None and frame.height:
-        frame.rechunk().write_ipc_stream(written)
-    return written.getvalue()
+    head = len(packed).to_bytes(_LENGTH_BYTES, "little") + packed
+    return head if frame is None or not frame.height else written(head, frame)
 
 
 def decode_frame(data: bytes) -> tuple[dict[str, Any], pl.DataFrame | None]:

@@ -7,7 +7,7 @@ left out when restoring, and a window never needs to be written as gone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -23,16 +23,23 @@ PART_BYTES: Final = 8 * 1024 * 1024
 _VERSION: Final = 1
 
 
-def encode_parts(batch: int, clock: Clock, frames: Iterable[pl.DataFrame]) -> list[bytes]:
-    """Parts of a snapshot at a batch; of the frames, later ones win. At least one part."""
+def encode_parts(batch: int, clock: Clock, frames: Iterable[pl.DataFrame]) -> Iterator[bytes]:
+    """Parts of a snapshot at a batch; of the frames, later ones win. At least one part.
+
+    Each is encoded when it is asked for, so that nobody needs to have memory for all of them.
+    """
     header = {
         "v": _VERSION,
         "b": batch,
         "w": clock.watermark,
         "c": [[p, reading.highest, reading.silent] for p, reading in clock.readings.items()],
     }
-    parts = [encode_frame(header, piece) for frame in frames for piece in _pieces(frame)]
-    return parts or [encode_frame(header, None)]
+    filled = [frame for frame in frames if frame.height]
+    if not filled:
+        yield encode_frame(header, None)
+    for frame in filled:
+        for piece in _pieces(frame):
+            yield encode_frame(header, piece)
 
 
 def decode_parts(

@@ -7,7 +7,7 @@ Nothing here depends on what is merged when: two states with the same groups are
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import polars as pl
@@ -174,11 +174,12 @@ class StageState:
             changes=Changes(self.version),
         )
 
-    def snapshot_since(self, batch: int | None) -> tuple[bool, list[bytes]]:
+    def snapshot_since(self, batch: int | None) -> tuple[bool, Iterator[bytes]]:
         """(is_full, parts): the parts to append to the snapshot taken at `batch`, or a full snapshot.
 
         Full when `batch` is None, when what changed since is not known any more, or when the
-        changes are not smaller than the state. There is at least one part: it holds the clock.
+        changes are not smaller than the state. There is at least one part: it holds the clock. Parts are
+        encoded as they are asked for.
         """
         frames = None if batch is None else self.changes.since(batch)
         rows = sum(run.rows for run in self.runs)

@@ -6,6 +6,7 @@ everyone who should see the same data shares it, so `close` lets go of nothing.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import quote
@@ -106,11 +107,11 @@ class MemorySnapshotStore:
     ) -> tuple[SnapshotPart, ...]:
         for name, data in parts:
             base.require_within(f"Snapshot part {name!r}", len(data), base.PART_BYTES_MAX)
+        stored = await asyncio.to_thread(base.describe, job, parts)
         fence = self._fences.get(job, 0)
         if generation < fence:
             raise base.fenced(f"Snapshot of job {job!r}", generation, fence)
         self._fences[job] = generation
-        stored = base.describe(job, parts)
         for part, (_, data) in zip(stored, parts, strict=True):
             self.parts[part.key] = data
             self._written[part.key] = generation

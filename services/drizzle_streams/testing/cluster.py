@@ -74,7 +74,7 @@ class Cluster:
         for member, state in self._states.items():
             before = self._snapshot if self._snapshot >= 0 else None
             is_full, parts = state.snapshot_since(before)
-            self._parts[member] = parts if is_full else [*self._parts[member], *parts]
+            self._parts[member] = [*parts] if is_full else [*self._parts[member], *parts]
             work = state.compaction()
             if work is not None:
                 self._states[member] = state.compacted(work, work.run())

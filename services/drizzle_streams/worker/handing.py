@@ -160,7 +160,7 @@ def _held(job: JobRun, stage: StageId, former: Former, batch: BatchId) -> list[S
 
 def _encoded(states: Sequence[StageState], partitions: Sequence[PartitionId]) -> list[bytes]:
     """In a thread: the share of those partitions as one full snapshot."""
-    return _kept(states, partitions).snapshot_since(None)[1]
+    return list(_kept(states, partitions).snapshot_since(None)[1])
 
 
 def _kept(states: Sequence[StageState], partitions: Sequence[PartitionId]) -> StageState:

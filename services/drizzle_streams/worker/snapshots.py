@@ -9,17 +9,21 @@ happen in the background, one snapshot of a cohort at a time, in order. Rules:
 - Two chains are built in turn, each snapshot on the one before the last, so that two snapshots after
   each other share no part: whatever is damaged, one of them is whole.
 - A chain is cut off when `CHAIN_PARTS_MAX` parts were added to its base, or when its changes outweigh it.
+- Parts are encoded and stored some at a time: a large state needs no memory for a second one, and what is
+  freed at the end is little, which holds the interpreter.
 - What comes while `WAITING_MAX` wait fails, and the next one is tried: a slow store makes
   checkpoints rarer, never batches slower.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 
 from drizzle_streams.core.actions import OpenCohort
 from drizzle_streams.core.checkpoints import CHAINS
+from drizzle_streams.engine.snapshot import PART_BYTES
 from drizzle_streams.engine.state import StageState, empty_state, united
 from drizzle_streams.errors import BackPressureError, explain
 from drizzle_streams.model.ids import BatchId, CohortId, Generation, JobId, PartitionId, StageId, WorkerId
@@ -31,6 +35,8 @@ from drizzle_streams.worker.threads import Threads
 
 CHAIN_PARTS_MAX = 32
 """Parts added to a full snapshot, beyond which the next one is full. A full one has as many as it needs."""
+PUT_BYTES_MIN = PART_BYTES // 2
+"""So much is stored at once, if there is as much; a whole part at most is on top of it."""
 WAITING_MAX = 2
 """Snapshots of one cohort under way or waiting; a further one fails."""
 
@@ -107,12 +113,8 @@ class SnapshotLine:
         epoch = self._epoch
         try:
             base = self._base(state, generation)
-            full, data = await self._threads.background(state.snapshot_since, base and base.batch)
-            named = [
-                (self._names.of(BatchId(state.version), generation, number), part)
-                for number, part in enumerate(data)
-            ]
-            parts = await self._store.put(self._run, generation, named)
+            full, data = await self._threads.upkeep(state.snapshot_since, base and base.batch)
+            parts = await self._put(BatchId(state.version), generation, data)
         finally:
             self.waiting -= 1
         written = sum(part.bytes for part in parts)
@@ -127,6 +129,16 @@ class SnapshotLine:
         ref = SnapshotRef(self._names.stage, partitions, stored.batch, stored.parts, of)
         return ref, written
 
+    async def _put(
+        self, batch: BatchId, generation: Generation, data: Iterator[bytes]
+    ) -> tuple[SnapshotPart, ...]:
+        """Encode and store, some parts at a time."""
+        parts: tuple[SnapshotPart, ...] = ()
+        while some := await self._threads.upkeep(_some, data):
+            names = (self._names.of(batch, generation, number) for number in count(len(parts)))
+            parts += await self._store.put(self._run, generation, [*zip(names, some, strict=False)])
+        return parts
+
     def _base(self, state: StageState, generation: Generation) -> Stored | None:
         if len(self.bases) < CHAINS:
             return None
@@ -136,6 +148,18 @@ class SnapshotLine:
         if len(base.parts) - base.base_parts >= CHAIN_PARTS_MAX or base.delta_bytes > base.base_bytes:
             return None
         return base
+
+
+def _some(data: Iterator[bytes]) -> list[bytes]:
+    """The next parts, of about `PART_BYTES` together; none at the end. Encodes them."""
+    some: list[bytes] = []
+    held = 0
+    for part in data:
+        some.append(part)
+        held += len(part)
+        if held >= PUT_BYTES_MIN:
+            break
+    return some
 
 
 async def restored(

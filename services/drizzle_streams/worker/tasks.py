@@ -87,7 +87,7 @@ def _file(job: JobRun, cohort: Cohort, action: act.RunTask, result: Result) -> N
 
 async def _compact(job: JobRun, cohort: Cohort, work: Compaction) -> None:
     """Merge runs of state beside the batches; the next task takes the result in."""
-    cohort.merged = (work, await job.bench.threads.background(work.run))
+    cohort.merged = (work, await job.bench.threads.upkeep(work.run))
     cohort.merging = False
 
 
