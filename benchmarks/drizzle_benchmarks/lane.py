@@ -5,22 +5,15 @@ encode shares; decode, merge, state, windows, results, rows by partition. Beside
 beside them in a worker: merging of state and snapshots, on its threads for upkeep. Blocks go through
 the codec as if from another worker. Left out is what no size of state or table changes: event loop,
 messages, Redis, the sink's write.
-
-A process of its own has one thread of Polars, as workers have: `isolated`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from multiprocessing import get_context
-from typing import ParamSpec, TypeVar
 
 from drizzle_streams.core.actions import OpenCohort
 from drizzle_streams.engine.compaction import Compacted, Compaction
@@ -45,29 +38,6 @@ PARTITIONS = 4
 MAP, REDUCE = StageId(0), StageId(1)
 GENERATION = Generation(1)
 SLOTS = 1
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-async def isolated(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call in a fresh process with one thread of Polars; its memory goes with it."""
-    with one_polars_thread(), ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return await asyncio.wrap_future(pool.submit(work, *args, **kwargs))
-
-
-@contextmanager
-def one_polars_thread() -> Iterator[None]:
-    """Processes started meanwhile have one thread of Polars, which reads that once, when it is imported."""
-    before = os.environ.get("POLARS_MAX_THREADS")
-    os.environ["POLARS_MAX_THREADS"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["POLARS_MAX_THREADS"]
-        else:
-            os.environ["POLARS_MAX_THREADS"] = before
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +128,12 @@ class Lane:
             if work is None:
                 return
             self._merging = asyncio.create_task(self._merge(work))
+
+    async def rest(self) -> None:
+        """Until nothing runs beside the batches; what is merged is taken in by the next one."""
+        beside = {one for one in (self._merging, self._storing) if one is not None}
+        if beside:
+            await asyncio.wait(beside)
 
     async def restore(self) -> tuple[float, StageState]:
         """Restore the newest snapshot as a worker that opens a cohort does: seconds, and the state."""

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from drizzle_benchmarks import micro_cases
-from drizzle_benchmarks.lane import one_polars_thread
+from drizzle_benchmarks.apart import one_polars_thread
 from drizzle_benchmarks.report import Report, Row
 from drizzle_streams.errors import DrizzleError, explain
 

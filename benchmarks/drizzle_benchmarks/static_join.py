@@ -17,7 +17,8 @@ from random import Random
 import polars as pl
 
 import drizzle_streams as dz
-from drizzle_benchmarks.lane import PARTITIONS, Lane, isolated, p50_and_p99, portions
+from drizzle_benchmarks.apart import isolated
+from drizzle_benchmarks.lane import PARTITIONS, Lane, p50_and_p99, portions
 from drizzle_benchmarks.lane_plots import plot_batch_times
 from drizzle_benchmarks.numbers import listed, numbers
 from drizzle_benchmarks.report import Report, Row, over_smallest

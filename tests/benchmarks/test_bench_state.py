@@ -6,14 +6,17 @@ import polars as pl
 import pytest
 
 from drizzle_benchmarks import state, static_join
-from drizzle_benchmarks.lane import isolated, p50_and_p99, portions
+from drizzle_benchmarks.apart import Resident, isolated
+from drizzle_benchmarks.lane import p50_and_p99, portions
 from drizzle_benchmarks.report import Report, over_smallest
 
 
 def test_batches_of_a_small_state_are_measured() -> None:
-    row = state.measure(
-        700, state.Settings(batch_rows=50, batches=20, interval_ms=1.0, checkpoint_batches=10)
-    )
+    settings = state.Settings(batch_rows=50, batches=20, interval_ms=1.0, checkpoint_batches=10)
+    course = state.Course(700, settings)
+    for _ in range(state.TURNS):
+        course.go_on()
+    row = course.end()
     assert row["keys"] == 700
     assert 0 < row["batch_ms"]["p50"] <= row["batch_ms"]["p99"] <= row["batch_ms_max"]
     assert row["snapshots"] >= 1
@@ -54,3 +57,31 @@ def test_a_percentile_is_a_time_that_was_measured() -> None:
 @pytest.mark.cluster
 async def test_a_row_has_a_process_with_one_thread_of_polars() -> None:
     assert await isolated(pl.thread_pool_size) == 1
+
+
+class Inhabitant:
+    def __init__(self, first: int) -> None:
+        self.numbers = [first]
+
+    def add(self, number: int) -> tuple[int, list[int]]:
+        self.numbers.append(number)
+        return pl.thread_pool_size(), self.numbers
+
+    def fail(self) -> None:
+        raise ValueError(f"{len(self.numbers)} numbers")
+
+
+@pytest.mark.cluster
+async def test_a_resident_keeps_what_it_has_between_calls() -> None:
+    one, other = Resident(Inhabitant, 1), Resident(Inhabitant, 7)
+    try:
+        for resident in (one, other):
+            await resident.moved_in()
+        assert await one.call("add", 2) == (1, [1, 2])
+        assert await other.call("add", 8) == (1, [7, 8])
+        with pytest.raises(ValueError, match="2 numbers"):
+            await one.call("fail")
+        assert await one.call("add", 3) == (1, [1, 2, 3])
+    finally:
+        for resident in (one, other):
+            resident.close()
