@@ -16,6 +16,7 @@ from drizzle_benchmarks.scheduling import (
     Sample,
     TooSlowError,
     Wanted,
+    _News,
     _row,
     _shares,
     in_order,
@@ -96,6 +97,15 @@ def test_a_mode_in_which_few_groups_were_launched_has_a_row_without_their_cost()
     assert (slow["launch_cpu_ms_per_turn"], known["launch_cpu_ms_per_turn"]) == (None, 20.0)
     ratios = list(claims([slow, {**known, "group_size": 10}], 128, [2], [10, 100]))[-2:]
     assert [(one.measured, one.holds) for one in ratios] == [(None, False), (None, False)]
+
+
+def test_a_span_begins_where_more_is_known_to_be_done() -> None:
+    """Not with the first look, before which a hundred batches may have been done and not reported."""
+    news = _News()
+    looks = [
+        Sample(at, done, 0, 0, 0.0, 0.0, 0, 0.0, 0.0, 0) for at, done in enumerate((30, 30, 130, 130, 131))
+    ]
+    assert [news.of(look) for look in looks] == [False, False, True, False, True]
 
 
 async def test_what_does_not_get_there_is_left_out_and_the_rest_has_a_new_cluster(monkeypatch) -> None:

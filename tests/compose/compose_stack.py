@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,14 +45,16 @@ COMMAND_S = 240.0
 T = TypeVar("T")
 
 
-def until(what: str, look: Callable[[], T | None], timeout_s: float = WAIT_S) -> T:
-    """The first answer of `look` that is neither None nor false."""
+def until(
+    what: str, look: Callable[[], T | None], timeout_s: float = WAIT_S, *, seen: Sequence[str] = ()
+) -> T:
+    """The first answer of `look` that is neither None nor false. `seen` is told if there is none in time."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if found := look():
             return found
         time.sleep(POLL_S)
-    raise AssertionError(f"never came true within {timeout_s:g} s: {what}")
+    raise AssertionError("\n".join([f"never came true within {timeout_s:g} s: {what}", *seen]))
 
 
 def missing_engine() -> str:

@@ -17,7 +17,17 @@ import polars as pl
 LARGE_BYTES: Final = 1024 * 1024
 """Memory of a frame, roughly, from which on it is worth a file."""
 
-_HAS_MEMORY_FILES: Final = hasattr(os, "memfd_create")
+
+def _memory_files() -> bool:
+    """Whether the system has files that are memory, and lets this process make them."""
+    try:
+        os.close(os.memfd_create("probe"))
+    except (AttributeError, OSError):
+        return False
+    return True
+
+
+_HAS_MEMORY_FILES: Final = _memory_files()
 
 
 def written(head: bytes, frame: pl.DataFrame) -> bytes:
@@ -35,4 +45,5 @@ def _by_file(head: bytes, frame: pl.DataFrame) -> bytes:
     with os.fdopen(os.memfd_create("frame"), "w+b", buffering=0) as file:
         file.write(head)
         frame.write_ipc_stream(file)
-        return os.pread(file.fileno(), file.seek(0, os.SEEK_END), 0)
+        file.seek(0)
+        return file.readall()
