@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--intervals", type=numbers, default=INTERVALS_MS, help="batch intervals, ms (10,50)")
     parser.add_argument("--group-sizes", type=numbers, default=SIZES, help="group sizes (5,20,100)")
     parser.add_argument("--rate", type=int, default=20_000, help="events per second (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=14.0, help="length of a run (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=24.0, help="length of a run (%(default)s)")
     parser.add_argument("--warm-up", type=float, default=4.0, help="of it, not measured (%(default)s)")
 
 
