@@ -44,7 +44,7 @@ def row(pipelined: bool, boundary: float, **changed: Any) -> dict[str, Any]:
         "batch_interval_ms": 10,
         "group_size": 20,
         "pipelined": pipelined,
-        "boundaries": 30,
+        "boundaries": 300,
         "exact": True,
     }
     return {**values, "boundary_p99_ms": boundary, "other_p99_ms": 20.0} | changed
@@ -54,11 +54,19 @@ def test_boundaries_are_held_against_the_other_batches() -> None:
     rows = [
         row(False, 90.0),
         row(True, 21.0),
-        row(True, 50.0, boundaries=3),
+        row(True, 50.0, boundaries=30),
         row(True, 30.0, group_size=1, other_p99_ms=None),
     ]
     ratio, exact = groups.claims(rows)
     assert (ratio.measured, ratio.holds, exact.holds) == (1.05, True, True)
+
+
+def test_a_run_is_long_enough_for_its_claim_unless_that_takes_too_long() -> None:
+    """Groups of 100 batches of 50 ms would take 19 minutes: nothing is claimed of them."""
+    assert groups.run_s(24.0, 4.0, 10, 5) == 24.0
+    assert groups.run_s(24.0, 4.0, 10, 20) == pytest.approx(50.0)
+    assert groups.run_s(24.0, 4.0, 50, 5) == pytest.approx(61.5)
+    assert groups.run_s(24.0, 4.0, 50, 100) == 24.0
 
 
 def combined(combine: bool, rate: int, **changed: Any) -> dict[str, Any]:
