@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,17 @@ def test_only_what_is_compared_is_changed(job: Job) -> None:
     shuffles = [made.program.stages[0].shuffle for made in (with_, without)]
     assert [one.partial for one in shuffles if one is not None] == [True, False]
     assert with_.spec == without.spec
+
+
+@pytest.mark.parametrize("interval_ms", groups.INTERVALS_MS)
+def test_checkpoints_fall_on_all_batches_of_a_group_alike(interval_ms: int, tmp_path: Path) -> None:
+    ads = tmp_path / "ads.parquet"
+    ads_table(0).write_parquet(ads)
+    made = ysb_job(ads, window="1s", batch_interval=f"{interval_ms}ms", scheduling="group", group_size=5)
+    spec = Job.from_bytes(packing.pipelined(made)).spec
+    apart = spec.checkpoint_interval_ms / spec.batch_interval_ms
+    assert [math.gcd(round(apart), size) for size in groups.SIZES] == [1, 1, 1]
+    assert apart == pytest.approx(round(apart))
 
 
 def row(pipelined: bool, boundary: float, **changed: Any) -> dict[str, Any]:
