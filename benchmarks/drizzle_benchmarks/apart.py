@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,10 +34,10 @@ def one_polars_thread() -> Iterator[None]:
             os.environ["POLARS_MAX_THREADS"] = before
 
 
-class Resident(Generic[T]):
+class Resident:
     """An object in a process of its own, of which methods are called one after the other."""
 
-    def __init__(self, make: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> None:
+    def __init__(self, make: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         with one_polars_thread():
             self._pool = ProcessPoolExecutor(1, get_context("spawn"))
             self._made = self._pool.submit(_move_in, make, args, kwargs)  # this starts the process

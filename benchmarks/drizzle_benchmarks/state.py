@@ -98,12 +98,15 @@ class Course:
         self._random = Random(keys)
         self._fresh = keys
         self._begun = 0
+        self._turn = 0
         self._runner = asyncio.Runner()
         self._lane = self._runner.run(_filled(keys))
 
     def go_on(self) -> None:
         """The next portion; at its end nothing runs beside the batches any more."""
-        self._runner.run(self._batches(self._settings.batches // TURNS))
+        ends = [self._settings.batches * turn // TURNS for turn in (self._turn, self._turn + 1)]
+        self._turn += 1
+        self._runner.run(self._batches(ends[1] - ends[0]))
 
     def end(self) -> Row:
         """The row. The newest snapshot is restored first."""
