@@ -76,6 +76,7 @@ def test_the_lost_are_restored_from_the_checkpoint_and_replay_from_the_batch_aft
     assert {ref.batch for ref in state.snapshots} == {C}
     assert {p for ref in state.snapshots for p in ref.partitions} == set(state.partitions)
     assert plan.replayed_batches == 11
+    assert {a.done for a in plan.adoptions[W[2]]} == {20}, "what the lost had done is known"
 
 
 def test_the_dependency_list_is_pre_filled_with_what_survives() -> None:

@@ -87,6 +87,25 @@ def test_several_workers_lost_at_once_are_made_up_for_by_all_who_survive() -> No
         several_lost(seed)
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_batches_that_were_whole_are_no_later_for_being_computed_again(seed: int) -> None:
+    """Half of the batches of a second are replayed; who looks at latencies must see none of it twice."""
+    world = settled(seed, workers=3, job=spec(every_ms=RARELY_MS))
+    writer, progress = world.job_state.placement.owners[-1][0], world.job_state.progress
+    (lost,) = (life for life in world.of_kind("worker") if life.id == writer)
+    before = {batch: ms for batch, ms in progress.latencies.items() if batch <= progress.frontier}
+    lose(world, lost)
+    until_planned(world, "lost")
+    replayed = world.job_state.recovery.replayed_batches
+    assert replayed > 3
+    demand_progress(world)
+    after = progress.latencies
+    changed = {batch: (ms, after[batch]) for batch, ms in before.items() if after[batch] != ms}
+    assert not changed, f"{replayed} batches were replayed"
+    assert len(after) > len(before), "and those that were under way have theirs"
+    demand_everything(world)
+
+
 def test_workers_lost_within_one_lease_of_each_other() -> None:
     for seed in SEEDS:
         world = settled(seed, workers=4)

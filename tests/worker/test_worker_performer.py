@@ -80,6 +80,20 @@ async def test_batches_flow_through_two_workers_to_the_sink(world: World) -> Non
     assert {token.partition for token in tokens} == {0, 1, 2, 3}
 
 
+async def test_the_latency_of_a_replay_is_nobody_s(world: World) -> None:
+    hand = await world.hand("a")
+    await hand.open(ALL)
+    for batch, replayed in ((0, True), (1, False)):
+        await hand.map(batch, ALL, replayed=replayed)
+        await hand.reduce(batch, ALL, [piece(hand, batch, ALL, ALL)], replayed=replayed)
+        await hand.write(batch, batch)
+    for stage in (MAP, REDUCE):
+        labels = {"job": JOB, "stage": str(stage)}
+        assert metric(hand.registry, "drizzle_task_seconds_count", **labels) == 2
+        assert metric(hand.registry, "drizzle_batch_latency_seconds_count", **labels) == 1
+    assert latest(world.results) == sums_of(all_rows(2)), "its rows are written all the same"
+
+
 async def test_nothing_is_held_once_it_is_released_dropped_and_written(world: World) -> None:
     a, b = await world.pair()
     await a.open(A)

@@ -263,7 +263,12 @@ class Hand:
         await self.events.next(ev.CohortOpened)
 
     async def map(
-        self, batch: int, held: tuple[PartitionId, ...], rows: Mapping[Any, list[Row]] | None = None
+        self,
+        batch: int,
+        held: tuple[PartitionId, ...],
+        rows: Mapping[Any, list[Row]] | None = None,
+        *,
+        replayed: bool = False,
     ) -> None:
         """A batch of the first stage; its records ride in with the offer."""
         given = {p: some_rows(batch, p) for p in held} if rows is None else rows
@@ -271,9 +276,8 @@ class Hand:
         assert self.performer.absorb(NodeId(SOURCE), offer, payload_of(given, batch))
         fragment = act.Fragment(JOB, MAP, act.INPUT, BatchId(batch), NodeId(SOURCE), held, held)
         pieces = (act.Piece(fragment, held, held),)
-        self.performer.perform(
-            act.RunTask(TaskKey(JOB, MAP, CohortId(9), BatchId(batch)), held, pieces, self.now_ms)
-        )
+        key = TaskKey(JOB, MAP, CohortId(9), BatchId(batch))
+        self.performer.perform(act.RunTask(key, held, pieces, self.now_ms, replayed=replayed))
         await self.events.next(ev.TaskFinished)
 
     async def reduce(
@@ -282,9 +286,11 @@ class Hand:
         held: tuple[PartitionId, ...],
         pieces: Sequence[act.Piece],
         cohort: CohortId = COHORT,
+        *,
+        replayed: bool = False,
     ) -> None:
         key = TaskKey(JOB, REDUCE, cohort, BatchId(batch))
-        self.performer.perform(act.RunTask(key, held, tuple(pieces), self.now_ms))
+        self.performer.perform(act.RunTask(key, held, tuple(pieces), self.now_ms, replayed=replayed))
         await self.events.next(ev.TaskFinished)
 
     async def write(self, first: int, last: int, cohort: CohortId = COHORT) -> None:

@@ -126,13 +126,17 @@ class MergeCohorts:
 
 @dataclass(frozen=True, slots=True)
 class RunTask:
-    """Compute a batch for a cohort. Ends in TaskFinished or TaskCrashed."""
+    """Compute a batch for a cohort. Ends in TaskFinished or TaskCrashed.
+
+    `replayed`: it was done before, so how late it is now says nothing.
+    """
 
     key: TaskKey
     partitions: tuple[PartitionId, ...]
     pieces: tuple[Piece, ...]
     sealed_at_ms: float
     choice: StageChoice | None = None
+    replayed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

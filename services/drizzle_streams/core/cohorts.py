@@ -33,6 +33,8 @@ class Cohort:
     running: bool = False
     writing: bool = False
     stored: BatchId = NO_BATCH
+    done_before: BatchId = NO_BATCH
+    """What others have done of it: a batch is as late as it was then, however often it is computed."""
     mask: int = 0
     sealed_at_ms: dict[BatchId, float] = field(default_factory=dict[BatchId, float])
 

@@ -135,6 +135,7 @@ def _adoptions(
             snapshots=_snapshots(facts, stage, partitions),
             available=tuple(_available(facts, placement, stage, first)),
             formers=_formers(facts, stage, partitions, BatchId(first - 1)),
+            done=min(facts.done[stage.stage][p] for p in partitions),
         )
         for first, partitions in sorted(by_first.items())
     ]

@@ -118,6 +118,7 @@ class WorkerJob(JobLaunches):
             reported=before,
             open=not stateful,
             waiting_since=now,
+            done_before=adoption.done,
         )
         self.cohorts[cohort.cohort] = cohort
         if stateful:
@@ -169,7 +170,8 @@ class WorkerJob(JobLaunches):
         cohort.sealed_at_ms[batch] = sealed_at_ms
         key = TaskKey(self.spec.job, cohort.stage, cohort.cohort, batch)
         choice = choice_at(self.chosen, batch, cohort.stage)
-        out.start(act.RunTask(key, cohort.partitions, table.pieces(batch, cohort.mask), sealed_at_ms, choice))
+        pieces, replayed = table.pieces(batch, cohort.mask), batch <= cohort.done_before
+        out.start(act.RunTask(key, cohort.partitions, pieces, sealed_at_ms, choice, replayed))
 
     def saw(self, seen: StageSeen | None) -> None:
         """What a batch was like, for the next report that carries such."""
@@ -304,7 +306,7 @@ class WorkerJob(JobLaunches):
         final = self.spec.stages[cohort.stage].writes_output
         for batch in range(cohort.done + 1, last + 1):
             sealed_at_ms = cohort.sealed_at_ms.pop(BatchId(batch), 0.0)
-            if final and sealed_at_ms:
+            if final and sealed_at_ms and batch > cohort.done_before:
                 took_ms = now * 1000.0 - sealed_at_ms
                 self.latencies.add(BatchId(batch), took_ms, sealed_at_ms)
         cohort.done = last
@@ -328,6 +330,7 @@ class WorkerJob(JobLaunches):
         cohort.keep(tuple(sorted(cohort.partitions + other.partitions)))
         cohort.reported = BatchId(min(cohort.reported, other.reported))
         cohort.stored = BatchId(max(cohort.stored, other.stored))
+        cohort.done_before = BatchId(min(cohort.done_before, other.done_before))
         cohort.waiting_since = now
         del self.cohorts[other.cohort]
         out.start(act.MergeCohorts(self.spec.job, cohort.stage, cohort.cohort, other.cohort))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from drizzle_streams.model.ids import BatchId, Generation, JobId, PartitionId, StageId, WorkerId
+from drizzle_streams.model.ids import NO_BATCH, BatchId, Generation, JobId, PartitionId, StageId, WorkerId
 from drizzle_streams.model.snapshot import SnapshotRef
 
 
@@ -66,6 +66,7 @@ class Adoption:
     """Partitions that their owner takes over: restore, then replay from `first` (section 3.3).
 
     State comes from its `formers` where they still have just that version, else from `snapshots`.
+    Former owners are known to have `done` all of them up to there: a replay of that is no news to anybody.
     """
 
     stage: StageId
@@ -74,6 +75,7 @@ class Adoption:
     snapshots: tuple[SnapshotRef, ...]
     available: tuple[Available, ...]
     formers: tuple[Former, ...]
+    done: BatchId = NO_BATCH
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,7 +170,7 @@ class WorkerMetrics(WorkerReadings):
         sheet = self._sheet = Sheet(registry)
         self.batch_latency_seconds = sheet.histogram(
             "drizzle_batch_latency_seconds",
-            "From the sealing of a batch to the end of a stage's work on it here (last stage: in the sink)",
+            "From the sealing of a batch to a stage's end with it here (last stage: in the sink); no replays",
             "job",
             "stage",
             buckets=LATENCY_BUCKETS_S,

@@ -20,7 +20,7 @@ from drizzle_streams.worker.snapshots import SnapshotLine
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Rows of one computed batch that the sink has not taken."""
+    """Rows of one computed batch that the sink has not taken; sealed at 0: not to be timed."""
 
     rows: Sequence[PartitionRows]
     sealed_at_ms: float

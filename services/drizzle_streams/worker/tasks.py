@@ -75,7 +75,7 @@ def _file(job: JobRun, cohort: Cohort, action: act.RunTask, result: Result) -> N
         bench.weigh()
     cohort.state = result.state
     if job.spec.stage(key.stage).writes_output:
-        cohort.outputs[key.batch] = Output(result.rows, action.sealed_at_ms)
+        cohort.outputs[key.batch] = Output(result.rows, 0.0 if action.replayed else action.sealed_at_ms)
     if result.letters:
         bench.letters.add(Origin(key.job, job.spec.run, key.stage, key.batch), result.letters)
     if result.compaction is not None:
@@ -102,7 +102,7 @@ def _count(job: JobRun, action: act.RunTask, result: Result) -> None:
         metrics.late_records.of(name).inc(output.late_records)
     if output.dead_letters:
         metrics.dead_letters.of(name).inc(len(output.dead_letters))
-    if not job.spec.stage(stage).writes_output:
+    if not job.spec.stage(stage).writes_output and not action.replayed:
         job.observe_latency(stage, action.sealed_at_ms)
 
 
