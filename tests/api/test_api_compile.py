@@ -270,3 +270,23 @@ def test_a_filter_does_not_go_before_the_event_time_is_there() -> None:
         .agg(n=dz.count())
     )
     assert kinds(first_stage(stream)) == ["WithColumns", "Filter"]
+
+
+def test_a_stage_knows_whether_its_tasks_call_functions_of_the_user() -> None:
+    def longer(rows: pl.Series) -> pl.Series:
+        return rows + "/"
+
+    def called(stream: dz.Stream) -> list[bool]:
+        return [stage.calls_python for stage in compiled(stream).program.stages]
+
+    def per_page(stream: dz.Stream) -> dz.Stream:
+        return stream.group_by("page").agg(n=dz.count())
+
+    own = c("page").map_batches(longer, return_dtype=pl.String, is_elementwise=True)
+    assert called(per_page(clicks())) == [False, False]
+    assert called(per_page(clicks().filter(own != "//"))) == [True, False]
+    assert called(per_page(clicks().with_columns(page=own))) == [True, False]
+    assert called(clicks().group_by("page").agg(n=dz.count(own))) == [True, True], (
+        "on either side of the shuffle"
+    )
+    assert called(clicks().select(page=own)) == [True]

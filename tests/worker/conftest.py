@@ -65,9 +65,12 @@ class World:
         self.doors.append(door)
         return door.address
 
-    async def hand(self, name: str, *, held_bytes_max: int = 1 << 26, load: bool = True) -> Hand:
+    async def hand(
+        self, name: str, *, held_bytes_max: int = 1 << 26, load: bool = True, slots: int = 2
+    ) -> Hand:
         """A started worker with the job's program."""
-        hand = Hand(self.transport(name), self.snapshots, self.address, held_bytes_max=held_bytes_max)
+        transport = self.transport(name)
+        hand = Hand(transport, self.snapshots, self.address, held_bytes_max=held_bytes_max, slots=slots)
         await hand.transport.start()
         self.hands.append(hand)
         if load:

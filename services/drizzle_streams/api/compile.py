@@ -15,6 +15,7 @@ from typing import Final
 import polars as pl
 
 from drizzle_streams.api.files import found_files
+from drizzle_streams.api.functions import marked
 from drizzle_streams.api.plan import Plan, Source
 from drizzle_streams.api.pushdown import Line, filters_first, movable, needed_by, pruned
 from drizzle_streams.api.routing import Reading, join_to_cut
@@ -61,7 +62,8 @@ def compiled(plan: Plan, sink: object, settings: Settings) -> CompiledJob:
     tables: dict[str, pl.DataFrame] = {}
     stages: list[StageProgram] = []
     for cut in _cuts(plan, settings):
-        stages += _stages(len(stages), cut, plan, sink, settings.partitions, tables)
+        made = _stages(len(stages), cut, plan, sink, settings.partitions, tables)
+        stages += map(marked, made)
     whole = {step.table for stage in stages for step in stage.steps if isinstance(step, JoinTable)}
     program = Program(
         JobId(settings.name),

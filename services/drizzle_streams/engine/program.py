@@ -175,7 +175,8 @@ class StageProgram:
 
     At least one of `route`, `shuffle` and `sink` is. `steps` run on the parsed rows, on those that `join`
     gives, or on those that `merge` emits. `sink` is the spec of a connector, opaque to the engine; its
-    presence says that the stage gives rows out.
+    presence says that the stage gives rows out. `calls_python`: some of its expressions call functions of
+    the user's, which may take any time.
     """
 
     stage: StageId
@@ -186,6 +187,7 @@ class StageProgram:
     sink: object | None = None
     join: Route | None = None
     route: Route | None = None
+    calls_python: bool = False
 
 
 @dataclass(frozen=True, slots=True)

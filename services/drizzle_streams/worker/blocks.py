@@ -86,7 +86,7 @@ class BlockStore:
     ) -> None:
         """Keep a task's block; it replaces what was held of its partitions."""
         partitions = frozenset(PartitionId(partition) for partition, _ in block.marks)
-        held = _Held(block, partitions, sealed_at_ms, _bytes(block))
+        held = _Held(block, partitions, sealed_at_ms, block_bytes(block))
         kept = self._batches.setdefault((job, stage), {}).setdefault(batch, _Batch())
         self._count(kept, -1)
         kept.held = [one for one in kept.held if not one.partitions <= partitions]
@@ -156,6 +156,7 @@ def share_key(request: BlocksReady | FetchBlocks) -> ShareKey:
     return ShareKey(request.downstream, request.partitions, request.wanted)
 
 
-def _bytes(block: Block) -> int:
+def block_bytes(block: Block) -> int:
+    """What a block takes in memory."""
     frame_bytes = 0 if block.frame is None else int(block.frame.estimated_size())
     return frame_bytes + MARK_BYTES * len(block.marks)

@@ -1,8 +1,9 @@
-"""One task, in its thread: cut the inputs, run the stage, prepare everything that leaves.
+"""One task: cut the inputs, run the stage, prepare everything that leaves.
 
 A task is one call for all partitions of its cohort. Whatever takes time per batch is done here:
 decoding what came, encoding what goes to other workers, splitting rows by the sink's partitions.
-The event loop only files the result. What the user's code raises comes back as a value.
+The event loop only files the result, or computes it as well where it is short (`brevity`). What the user's
+code raises comes back as a value.
 """
 
 from __future__ import annotations

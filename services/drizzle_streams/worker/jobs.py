@@ -9,6 +9,7 @@ its tasks have ended, under no cohort's number: their slots are free.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from contextlib import suppress
 
 from drizzle_streams.core import events as ev
@@ -17,6 +18,7 @@ from drizzle_streams.model.ids import BatchId, CohortId, JobId, StageId
 from drizzle_streams.model.job import JobSpec
 from drizzle_streams.model.task import TaskError, TaskKey
 from drizzle_streams.worker.bench import Bench
+from drizzle_streams.worker.brevity import Brevity
 from drizzle_streams.worker.chains import Chain
 from drizzle_streams.worker.cohorts import Cohort
 from drizzle_streams.worker.outputs import StageSink
@@ -43,6 +45,7 @@ class JobRun:
         self.stages: tuple[LoadedStage, ...] = ()
         self.sinks: dict[StageId, StageSink] = {}
         self.cohorts: dict[CohortId, Cohort] = {}
+        self.brevities: defaultdict[StageId, Brevity] = defaultdict(Brevity)
         self.parted: list[tuple[StageId, StageState]] = []
         """State of partitions that were given up, oldest first: their new owner may ask for it."""
         self.closing: list[asyncio.Event] = []

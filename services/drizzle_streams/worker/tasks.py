@@ -1,4 +1,4 @@
-"""Tasks: a cohort's next batch, computed in a thread, filed on the event loop."""
+"""Tasks: a cohort's next batch, computed in a thread (short ones here), filed on the event loop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import logging
 
 from drizzle_streams.core import actions as act
 from drizzle_streams.core import events as ev
-from drizzle_streams.engine.compaction import Compaction
+from drizzle_streams.engine.compaction import Compacted, Compaction
+from drizzle_streams.engine.state import StageState
 from drizzle_streams.model.task import TaskError, TaskKey
 from drizzle_streams.worker.blocks import ShareKey
 from drizzle_streams.worker.cohorts import Cohort, Output
@@ -38,14 +39,24 @@ def run_task(job: JobRun, action: act.RunTask) -> None:
         shares=_shares(job, action),
         choice=action.choice,
     )
-    # Where nothing is before it, it begins now, and not when this turn of the event loop is over.
+    # Where nothing is before it, a thread begins now, and not when this turn of the event loop is over.
     begun = _begun(job, cohort, work) if not cohort.chain.length else None
     cohort.chain.add(lambda: _run(job, cohort, action, work, begun))
 
 
 def _begun(job: JobRun, cohort: Cohort, work: Work) -> asyncio.Future[Result | TaskError]:
     merged, cohort.merged = cohort.merged, None
-    return job.bench.threads.task(execute, work, cohort.state, merged, compact=not cohort.merging)
+    compact = not cohort.merging
+    if job.bench.threads.slots == 1 and job.brevities[work.stage.stage.stage].holds_for(work):
+        return asyncio.create_task(_here(work, cohort.state, merged, compact=compact), name="short task")
+    return job.bench.threads.task(execute, work, cohort.state, merged, compact=compact)
+
+
+async def _here(
+    work: Work, state: StageState | None, merged: tuple[Compaction, Compacted] | None, *, compact: bool
+) -> Result | TaskError:
+    """Compute it on the event loop, as its next turn: what this one has to say to others is said first."""
+    return execute(work, state, merged, compact=compact)
 
 
 async def _run(
@@ -93,6 +104,7 @@ async def _compact(job: JobRun, cohort: Cohort, work: Compaction) -> None:
 
 def _count(job: JobRun, action: act.RunTask, result: Result) -> None:
     metrics, name, stage, output = job.bench.metrics, job.spec.job, action.key.stage, result.output
+    job.brevities[stage].took(result.seconds)
     metrics.task_seconds.of(name, stage).observe(result.seconds)
     metrics.records_in.of(name, stage).inc(output.records_in)
     metrics.rows_out.of(name, stage).inc(output.rows_out)

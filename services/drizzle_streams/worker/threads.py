@@ -1,4 +1,4 @@
-"""The threads of a worker: all work on frames happens here, never on the event loop.
+"""The threads of a worker: work on frames happens here, and not on the event loop (but for `brevity`).
 
 Tasks have threads of their own, one per slot, so that nothing else can delay a batch for longer than the
 processor itself must be shared. In the background is done what somebody waits for, but no batch that runs:
@@ -29,9 +29,13 @@ T = TypeVar("T")
 
 
 class Threads:
-    """Three bounded pools. What waits for a thread is bounded by who asks: slots, fetches, cohorts."""
+    """Three bounded pools. What waits for a thread is bounded by who asks: slots, fetches, cohorts.
+
+    `slots`: as many tasks at a time.
+    """
 
     def __init__(self, slots: int) -> None:
+        self.slots = slots
         self._tasks = ThreadPoolExecutor(slots, "task")
         self._background = ThreadPoolExecutor(BACKGROUND_THREADS, "background")
         self._upkeep = ThreadPoolExecutor(UPKEEP_THREADS, "upkeep", step_back)
