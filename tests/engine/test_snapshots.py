@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drizzle_streams.engine import snapshot
-from drizzle_streams.engine.state import StageState, restore
+from drizzle_streams.engine.restoring import restore
+from drizzle_streams.engine.state import StageState
 from drizzle_streams.errors import CorruptError
 from tests.engine.generated import batches
 from tests.engine.test_state import small_runs

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drizzle_streams.engine.state import StageState, restore
+from drizzle_streams.engine.restoring import restore
+from drizzle_streams.engine.state import StageState
 from drizzle_streams.model.ids import Generation, JobId, StageId
 from drizzle_streams.model.job import JobSpec, StageSpec, key_group_range, overlapping, owner_of
 from tests.engine.generated import batches

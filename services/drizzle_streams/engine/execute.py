@@ -39,9 +39,10 @@ from drizzle_streams.engine.outcome import Ran, StageOutput
 from drizzle_streams.engine.parsing import Load, Parsed, Parser
 from drizzle_streams.engine.program import Aggregation, JoinTable, Program, StageProgram, Step
 from drizzle_streams.engine.records import END, DeadLetter, InputEntry
+from drizzle_streams.engine.restoring import restore
 from drizzle_streams.engine.runs import newest_groups
 from drizzle_streams.engine.series import largest, smallest
-from drizzle_streams.engine.state import StageState, empty_state, restore
+from drizzle_streams.engine.state import StageState, empty_state
 from drizzle_streams.engine.watermark import END_MARK, Marks
 from drizzle_streams.errors import BuildError, explain
 from drizzle_streams.model.ids import NO_BATCH, StageId

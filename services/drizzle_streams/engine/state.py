@@ -23,7 +23,6 @@ from drizzle_streams.engine.compaction import (
     merge_inline,
     wasteful,
 )
-from drizzle_streams.engine.index import sorted_by
 from drizzle_streams.engine.layout import Layout, Ranges
 from drizzle_streams.engine.runs import (
     Found,
@@ -38,9 +37,8 @@ from drizzle_streams.engine.runs import (
     without,
 )
 from drizzle_streams.engine.series import largest, smallest
-from drizzle_streams.engine.snapshot import decode_parts, encode_parts
+from drizzle_streams.engine.snapshot import encode_parts
 from drizzle_streams.engine.watermark import Clock
-from drizzle_streams.engine.windows import SLOT
 
 _REPEATS_MAX = 8
 """Rows of the log per row of state beyond which it is not worth finding out how many groups they are."""
@@ -87,7 +85,7 @@ class StageState:
             changed = added(self.runs, found, new, plan.accumulators)
         elif found:
             changed = plan.combine(new, totals_before(self.runs, found, new.height, plan.accumulators))
-        windows = _windows(changed, self.layout)
+        windows = windows_of(changed, self.layout)
         runs = add_batch(self.runs, run_of(changed, windows), found, plan.in_place)
         rows_max = max(CHANGED_ROWS_MAX, self.keys // 4)
         state = replace(
@@ -126,7 +124,7 @@ class StageState:
         owned = self.layout.owned(kept)
         runs = [run_of(run.frame.filter(owned), run.windows) for run in self.runs]
         filled = tuple(run for run in runs if run.rows)
-        counts = _counts(filled, self.layout)
+        counts = counts_of(filled, self.layout)
         return replace(
             self, partitions=kept, runs=filled, counts=counts, changes=self.changes.filtered(owned)
         )
@@ -170,7 +168,7 @@ class StageState:
             layout=layout,
             partitions=tuple(sorted(partitions)),
             runs=runs,
-            counts=self.counts if runs is self.runs else _counts(runs, layout),
+            counts=self.counts if runs is self.runs else counts_of(runs, layout),
             changes=Changes(self.version),
         )
 
@@ -246,22 +244,8 @@ def empty_state(layout: Layout, partitions: Sequence[int], batch: int) -> StageS
     return StageState(layout, batch, ordered, layout.new_clock(), (), {}, Changes(batch))
 
 
-def restore(layout: Layout, partitions: Sequence[int], batch: int, parts: Sequence[bytes]) -> StageState:
-    """The state of `partitions` at `batch`; raises `CorruptError` if the parts are no snapshot of it."""
-    clock, frames = decode_parts(batch, layout.new_clock(), layout.plan.no_groups.schema, parts)
-    groups = newest_groups([layout.plan.no_groups, *frames][::-1], layout.plan.groups)
-    kept = groups.filter(layout.owned(partitions))
-    bound = layout.late_bound(clock)
-    if bound is not None:
-        kept = kept.filter(pl.col(WINDOW_START) >= bound)
-    blank = replace(empty_state(layout, partitions, batch), clock=clock)
-    if not kept.height:
-        return blank
-    run = run_of(sorted_by(kept, SLOT, layout.plan.groups), _windows(kept, layout))
-    return replace(blank, runs=(run,), counts=_counts([run], layout))
-
-
-def _windows(groups: pl.DataFrame, layout: Layout) -> frozenset[int]:
+def windows_of(groups: pl.DataFrame, layout: Layout) -> frozenset[int]:
+    """The starts of the windows that some groups belong to; none without windows."""
     if not layout.size_ms:
         return frozenset()
     starts = groups.get_column(WINDOW_START)
@@ -289,11 +273,12 @@ def _with_new(
     return {**counts, **{start: counts.get(start, 0) + count for start, count in added.items()}}
 
 
-def _counts(runs: Sequence[Run], layout: Layout) -> Mapping[int, int]:
-    """How many groups each window has, by looking at all of them."""
-    if not runs:
-        return {}
-    frame = runs[0].frame if len(runs) == 1 else merge_runs(runs, layout.plan.groups).frame
-    if not layout.size_ms:
-        return {_ALWAYS: frame.height}
-    return dict(frame.get_column(WINDOW_START).value_counts().iter_rows())
+def counts_of(runs: Sequence[Run], layout: Layout) -> Mapping[int, int]:
+    """How many groups each window has, by looking at all of them: those of newer runs in older ones."""
+    counts: Mapping[int, int] = {}
+    known: tuple[Run, ...] = ()
+    for run in reversed(runs):
+        found = look_up(known, run.frame, layout.plan.groups)
+        counts = _with_new(counts, run.frame, run.windows, found)
+        known = (run, *known)
+    return counts
