@@ -9,7 +9,8 @@ kept waiting for long:
 - there is little to read, whatever went before: after a backlog batches are large;
 - it reads no files, and calls no function of the user's, which may wait for anything: a worker whose event
   loop waits is taken for lost, and so is who takes over from it;
-- no other task could be computed beside it: the worker has one slot.
+- nothing else computes on this worker (`Threads.idle`): neither another task, nor a merge of large state,
+  which may hold Polars' threads for a second, and with them the loop.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def run_task(job: JobRun, action: act.RunTask) -> None:
 def _begun(job: JobRun, cohort: Cohort, work: Work) -> asyncio.Future[Result | TaskError]:
     merged, cohort.merged = cohort.merged, None
     compact = not cohort.merging
-    if job.bench.threads.slots == 1 and job.brevities[work.stage.stage.stage].holds_for(work):
+    if job.bench.threads.idle and job.brevities[work.stage.stage.stage].holds_for(work):
         return asyncio.create_task(_here(work, cohort.state, merged, compact=compact), name="short task")
     return job.bench.threads.task(execute, work, cohort.state, merged, compact=compact)
 

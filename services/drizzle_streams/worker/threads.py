@@ -14,8 +14,8 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
 
 BACKGROUND_THREADS = 2
 UPKEEP_THREADS = 2
@@ -29,13 +29,11 @@ T = TypeVar("T")
 
 
 class Threads:
-    """Three bounded pools. What waits for a thread is bounded by who asks: slots, fetches, cohorts.
-
-    `slots`: as many tasks at a time.
-    """
+    """Three bounded pools. What waits for a thread is bounded by who asks: slots, fetches, cohorts."""
 
     def __init__(self, slots: int) -> None:
-        self.slots = slots
+        self._slots = slots
+        self._beside: set[Future[Any]] = set()
         self._tasks = ThreadPoolExecutor(slots, "task")
         self._background = ThreadPoolExecutor(BACKGROUND_THREADS, "background")
         self._upkeep = ThreadPoolExecutor(UPKEEP_THREADS, "upkeep", step_back)
@@ -44,13 +42,23 @@ class Threads:
         """Run a task's work: it begins at once, whoever waits for it, and when."""
         return asyncio.wrap_future(self._tasks.submit(work, *args, **kwargs))
 
+    @property
+    def idle(self) -> bool:
+        """Whether a task would be the only work on frames here: what Polars' threads share is free then."""
+        return self._slots == 1 and not self._beside
+
     def background(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Run work that somebody waits for, but no batch that runs."""
-        return asyncio.wrap_future(self._background.submit(work, *args, **kwargs))
+        return self._besides(self._background.submit(work, *args, **kwargs))
 
     def upkeep(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Run work that may take its time."""
-        return asyncio.wrap_future(self._upkeep.submit(work, *args, **kwargs))
+        return self._besides(self._upkeep.submit(work, *args, **kwargs))
+
+    def _besides(self, work: Future[T]) -> asyncio.Future[T]:
+        self._beside.add(work)
+        work.add_done_callback(self._beside.discard)  # in its thread: who awaits it may be gone long before
+        return asyncio.wrap_future(work)
 
     def close(self) -> None:
         """Start nothing more. Work under way cannot be stopped; nobody waits for it."""
