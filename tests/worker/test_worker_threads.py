@@ -34,14 +34,13 @@ async def test_upkeep_steps_back_and_nothing_else_does(threads: Threads) -> None
     assert niceness() == own
 
 
-@pytest.mark.parametrize("beside", ["upkeep", "background"])
+@pytest.mark.parametrize("beside", ["task", "upkeep", "background"])
 async def test_a_worker_is_idle_while_nothing_is_computed_beside_its_task(
     threads: Threads, beside: str
 ) -> None:
     assert threads.idle
     ends = threading.Event()
     works: list[asyncio.Future[bool]] = [getattr(threads, beside)(ends.wait, 30) for _ in range(2)]
-    await threads.task(int)
     assert not threads.idle
     works[0].cancel()
     assert not threads.idle, "nobody waits for it any more, but it goes on"

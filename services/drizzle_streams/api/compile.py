@@ -62,8 +62,7 @@ def compiled(plan: Plan, sink: object, settings: Settings) -> CompiledJob:
     tables: dict[str, pl.DataFrame] = {}
     stages: list[StageProgram] = []
     for cut in _cuts(plan, settings):
-        made = _stages(len(stages), cut, plan, sink, settings.partitions, tables)
-        stages += map(marked, made)
+        stages += map(marked, _stages(len(stages), cut, plan, sink, settings.partitions, tables))
     whole = {step.table for stage in stages for step in stage.steps if isinstance(step, JoinTable)}
     program = Program(
         JobId(settings.name),

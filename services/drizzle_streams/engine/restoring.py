@@ -3,7 +3,7 @@
 A full snapshot is the runs of a state, oldest first, each cut into parts; after it come changes, small and
 newest last. So neighbours that follow on each other become the run that they were, and a state may have
 several: newer groups hide older ones, as ever. Only what is small beside the runs before it is made one,
-or every batch would look through all the changes of an hour.
+or every batch would look through as many runs as there are changes.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ def restore(layout: Layout, partitions: Sequence[int], batch: int, parts: Sequen
 def _stretches(frames: Sequence[pl.DataFrame]) -> Iterator[list[pl.DataFrame]]:
     """Frames that are in order of their slots, one behind the other; a slot does not go on in the next."""
     held: list[pl.DataFrame] = []
-    for frame in frames:
-        slots = frame.get_column(SLOT)
-        if not slots.is_sorted():
-            frame = frame.sort(SLOT)  # noqa: PLW2901 - the same groups
-            slots = frame.get_column(SLOT)
-        if held and held[-1].get_column(SLOT)[-1] >= slots[0]:
+    for frame in map(_in_order, frames):
+        if held and held[-1].get_column(SLOT)[-1] >= frame.get_column(SLOT)[0]:
             yield held
             held = []
         held.append(frame)
     if held:
         yield held
+
+
+def _in_order(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame if frame.get_column(SLOT).is_sorted() else frame.sort(SLOT)
 
 
 def _only(frame: pl.DataFrame, wanted: pl.Expr) -> pl.DataFrame:

@@ -84,6 +84,7 @@ def _file(job: JobRun, cohort: Cohort, action: act.RunTask, result: Result) -> N
     if blocks is not None:
         bench.blocks.add(key.job, key.stage, key.batch, blocks, action.sealed_at_ms, result.shares)
         bench.weigh()
+    job.brevities[key.stage].took(result.seconds)
     cohort.state = result.state
     if job.spec.stage(key.stage).writes_output:
         cohort.outputs[key.batch] = Output(result.rows, 0.0 if action.replayed else action.sealed_at_ms)
@@ -104,7 +105,6 @@ async def _compact(job: JobRun, cohort: Cohort, work: Compaction) -> None:
 
 def _count(job: JobRun, action: act.RunTask, result: Result) -> None:
     metrics, name, stage, output = job.bench.metrics, job.spec.job, action.key.stage, result.output
-    job.brevities[stage].took(result.seconds)
     metrics.task_seconds.of(name, stage).observe(result.seconds)
     metrics.records_in.of(name, stage).inc(output.records_in)
     metrics.rows_out.of(name, stage).inc(output.rows_out)

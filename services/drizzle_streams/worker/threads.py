@@ -33,31 +33,33 @@ class Threads:
 
     def __init__(self, slots: int) -> None:
         self._slots = slots
-        self._beside: set[Future[Any]] = set()
+        self._under_way: set[Future[Any]] = set()
         self._tasks = ThreadPoolExecutor(slots, "task")
         self._background = ThreadPoolExecutor(BACKGROUND_THREADS, "background")
         self._upkeep = ThreadPoolExecutor(UPKEEP_THREADS, "upkeep", step_back)
 
     def task(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Run a task's work: it begins at once, whoever waits for it, and when."""
-        return asyncio.wrap_future(self._tasks.submit(work, *args, **kwargs))
+        return self._awaited(self._tasks.submit(work, *args, **kwargs))
 
     @property
     def idle(self) -> bool:
         """Whether a task would be the only work on frames here: what Polars' threads share is free then."""
-        return self._slots == 1 and not self._beside
+        return self._slots == 1 and not self._under_way
 
     def background(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Run work that somebody waits for, but no batch that runs."""
-        return self._besides(self._background.submit(work, *args, **kwargs))
+        return self._awaited(self._background.submit(work, *args, **kwargs))
 
     def upkeep(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Run work that may take its time."""
-        return self._besides(self._upkeep.submit(work, *args, **kwargs))
+        return self._awaited(self._upkeep.submit(work, *args, **kwargs))
 
-    def _besides(self, work: Future[T]) -> asyncio.Future[T]:
-        self._beside.add(work)
-        work.add_done_callback(self._beside.discard)  # in its thread: who awaits it may be gone long before
+    def _awaited(self, work: Future[T]) -> asyncio.Future[T]:
+        self._under_way.add(work)
+        work.add_done_callback(
+            self._under_way.discard
+        )  # in its thread: who awaits it may be gone long before
         return asyncio.wrap_future(work)
 
     def close(self) -> None:
